@@ -1,0 +1,377 @@
+"""One training step's adjustment: representatives, kernel, eigenpairs, transform, rebalanced gradient."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from iga_nerfstudio.adjustment.eigen import EigenMethod, leading_eigenpairs
+from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
+from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
+from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
+from iga_nerfstudio.adjustment.representatives import SCORED, Chosen, Representative, choose, validate_representative
+from iga_nerfstudio.adjustment.transform import (
+    BalanceRule,
+    DegenerateKernelError,
+    SpectralTransform,
+    eigenpairs_needed,
+    validate_balance,
+)
+
+logger = logging.getLogger("iga_nerfstudio")
+
+KernelMethod = Literal["layerwise", "per_sample"]
+
+# Why a step's gradient was left as it was.
+Reason = Literal["kernel_not_finite", "beyond_rank", "too_few_groups", "residual_not_finite", "between_refreshes"]
+
+_EXPLANATIONS: dict[Reason, str] = {
+    "kernel_not_finite": "the kernel holds NaN or infinite entries",
+    "beyond_rank": "`end` reaches past the kernel's numerical rank",
+    "too_few_groups": "the batch has fewer groups than eigenvalues to balance",
+    "residual_not_finite": "the loss gradient holds NaN or infinite entries",
+    "between_refreshes": "the kernel is not refreshed at this step and the groups are other ones",
+}
+
+
+@dataclass
+class Diagnostics:
+    """What the adjustment saw at its latest step.
+
+    Attributes:
+        step: Number of steps taken, this one included.
+        adjusted: Whether this step's gradient goes through the transform.
+        eigenvalues: Leading eigenvalues of the latest kernel, descending, ``(k,)``; empty before the first.
+        target: Eigenvalue that the balanced ones are set to; NaN while there is no transform.
+        effective_rank: ``tr(K)^2 / ||K||_F^2`` of the latest kernel, between 1 and n: how many eigenvalues carry it.
+        unadjusted: Number of steps left unadjusted so far, by reason.
+    """
+
+    step: int = 0
+    adjusted: bool = False
+    eigenvalues: Tensor = field(default_factory=lambda: torch.empty(0))
+    target: float = float("nan")
+    effective_rank: float = float("nan")
+    unadjusted: Counter[Reason] = field(default_factory=Counter)
+
+    @property
+    def steps_unadjusted(self) -> int:
+        """Steps left unadjusted so far, whatever the reason."""
+        return sum(self.unadjusted.values())
+
+
+class InductiveGradientAdjuster:
+    """Inductive Gradient Adjustment (IGA) for the training of a coordinate network.
+
+    Put it between prediction and loss; everything else of the training step stays as it is::
+
+        adjuster = InductiveGradientAdjuster(network, grouping=Patches((512, 768), patch_size=32), end=20)
+        prediction = network(coordinates)
+        loss = mse(adjuster(prediction, coordinates, target), target)
+
+    Going forward it is the identity. Going backward it multiplies the loss gradient by S_e along the group axis
+    (paper Eq. 4), where S_e evens out the leading eigenvalues of the eNTK of one representative per group. A step
+    whose kernel or loss gradient cannot be used keeps its plain gradient; such steps are counted by reason in
+    :attr:`diagnostics` and logged.
+
+    Args:
+        network: The coordinate network being trained, called as ``network(*inputs)``.
+        grouping: How a batch's rows form groups.
+        end: Last balanced eigenvalue, counted from 1. Larger values act more strongly; 0 is plain training.
+        start: First balanced eigenvalue.
+        rule: ``"adam"`` for Adam and other normalising optimisers, ``"sgd"`` for plain gradient descent.
+        representative: Who stands for a group; see :func:`~iga_nerfstudio.adjustment.representatives.choose`.
+        num_representatives: Points per group, m. With more than one the kernel is that of their (weighted) mean.
+        readout: Scalar of the network's output that the kernel differentiates.
+        kernel: ``"layerwise"``, or ``"per_sample"`` for networks without layerwise rules.
+        eigen_method: See :func:`~iga_nerfstudio.adjustment.eigen.leading_eigenpairs`.
+        refresh_interval: Compute the kernel every that many steps. Between them the latest transform stays in use
+            where groups are the same at every step; where they are not (rays), those steps are plain.
+        enabled: Whether to adjust at all; may be changed between steps, as may ``end``, ``start`` and
+            ``refresh_interval``.
+        seed: Seed of the random representatives. The global random state is never touched.
+
+    Raises:
+        ValueError: If a setting is invalid, or ``end`` asks for more eigenvalues than the grouping has groups.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        grouping: Grouping,
+        end: int,
+        *,
+        start: int = 1,
+        rule: BalanceRule = "adam",
+        representative: Representative = "largest_residual",
+        num_representatives: int = 1,
+        readout: Readout = sum_of_logits,
+        kernel: KernelMethod = "layerwise",
+        eigen_method: EigenMethod = "auto",
+        refresh_interval: int = 1,
+        enabled: bool = True,
+        seed: int = 0,
+    ) -> None:
+        validate_balance(start, end, rule)
+        validate_representative(representative, num_representatives)
+        if kernel not in get_args(KernelMethod):
+            raise ValueError(f"Unknown kernel {kernel!r}. Choose one of {', '.join(get_args(KernelMethod))}.")
+        if eigen_method not in get_args(EigenMethod):
+            raise ValueError(f"Unknown eigen method {eigen_method!r}. Choose one of {', '.join(get_args(EigenMethod))}.")
+        if refresh_interval < 1:
+            raise ValueError(f"refresh_interval counts steps and must be at least 1, got {refresh_interval}.")
+        if isinstance(grouping, Blocks):
+            require_enough_groups(grouping.num_groups(grouping.num_inputs), end, rule)
+        self.network = network
+        self.grouping = grouping
+        self.start = start
+        self.end = end
+        self.rule: BalanceRule = rule
+        self.representative: Representative = representative
+        self.num_representatives = num_representatives
+        self.readout = readout
+        self.kernel: KernelMethod = kernel
+        self.eigen_method: EigenMethod = eigen_method
+        self.refresh_interval = refresh_interval
+        self.enabled = enabled
+        self.diagnostics = Diagnostics()
+        self._generator = torch.Generator().manual_seed(seed)
+        self._kept_slots: Tensor | None = None
+        self._transform: SpectralTransform | None = None
+        self._basis: Tensor | None = None
+        self._network_checked = False
+
+    @property
+    def active(self) -> bool:
+        """Whether the next step would be adjusted: enabled, a range to balance, and gradients are recorded."""
+        return self.enabled and self.end > 0 and torch.is_grad_enabled()
+
+    def __call__(
+        self, prediction: Tensor, inputs: Inputs, target: Tensor | None = None, *, scores: Tensor | None = None
+    ) -> Tensor:
+        """Pass a batch's prediction on to the loss, with the gradient that comes back adjusted.
+
+        Args:
+            prediction: ``network(*inputs)``, ``(N, C)``.
+            inputs: What the network was fed, one tensor or a tuple, ``(N, d)`` each.
+            target: Ground truth, ``(N, C)``; only the largest-residual representative looks at it.
+            scores: Non-negative score per input, ``(N,)``, for the largest-weight representative.
+
+        Returns:
+            The prediction, unchanged in value.
+
+        Raises:
+            ValueError: If the batch does not fit the grouping, or target or scores are needed and missing.
+            UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
+        """
+        if not self.active:
+            return prediction
+        if self.representative == "largest_residual" and scores is None:
+            if target is None:
+                raise ValueError("Representative 'largest_residual' needs the target: pass adjuster(prediction, inputs, target).")
+            scores = (prediction.detach() - target).square().sum(-1)
+        groups = self.grouping.split(prediction)
+        rows = inputs if isinstance(inputs, tuple) else (inputs,)
+
+        def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
+            grouped_scores = None if scores is None else self.grouping.split(scores.detach())
+            chosen = self.choose(groups.shape[:2], grouped_scores, groups.device)
+            return tuple(chosen.gather(self.grouping.split(x.detach())) for x in rows), chosen.weights
+
+        return self.grouping.join(self.adjust(groups, representatives))
+
+    def choose(self, size: tuple[int, int], scores: Tensor | None, device: torch.device) -> Chosen:
+        """Choose the representatives of n groups of p slots.
+
+        Args:
+            size: ``(n, p)``.
+            scores: Non-negative score per slot, ``(n, p)``, for the strategies that rank by one.
+            device: Where the chosen slots are needed.
+
+        Returns:
+            Slots and shares, ``(n, m)``.
+
+        Raises:
+            ValueError: If scores are needed and missing, or there are fewer than m slots.
+        """
+        if self.representative == "random_once" and self._kept_slots is not None:
+            if self._kept_slots.shape[0] == size[0]:
+                return Chosen(self._kept_slots.to(device))
+        chosen = choose(
+            self.representative,
+            self.num_representatives,
+            size,
+            scores=scores if self.representative in SCORED else None,
+            mask=self.grouping.mask,
+            generator=self._generator,
+            device=device,
+        )
+        if self.representative == "random_once":
+            self._kept_slots = chosen.slots
+        return chosen
+
+    def adjust(
+        self, values: Tensor, representatives: Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
+    ) -> Tensor:
+        """The same for callers that have their own groups: identity forward, S_e along the first axis backward.
+
+        Args:
+            values: What carries the group axis, ``(n, ...)``: grouped predictions, or one rendered colour per ray.
+            representatives: Gives the n representatives' network inputs, ``(n, d)`` or ``(n, m, d)`` each, and their
+                shares ``(n, m)`` or None. Called only at steps that compute a kernel.
+
+        Returns:
+            ``values``, unchanged in value.
+
+        Raises:
+            UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
+        """
+        if not self.active:
+            return values
+        n = values.shape[0]
+        refresh = self.diagnostics.step % self.refresh_interval == 0
+        self.diagnostics.step += 1
+        self.diagnostics.adjusted = False
+        if n < eigenpairs_needed(self.end, self.rule):
+            self._count("too_few_groups")
+            return values
+        if refresh:
+            inputs, shares = representatives()
+            self._transform = self._new_transform(inputs, shares)
+        elif not self.grouping.same_groups_every_step:
+            self._count("between_refreshes")
+            return values
+        if self._transform is None or self._transform.vectors.shape[0] != n:
+            if not refresh:
+                self._count("between_refreshes")
+            return values
+        self.diagnostics.adjusted = True
+        return _Rebalance.apply(values, self._transform, self._residual_not_finite)  # type: ignore[return-value]
+
+    def _new_transform(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> SpectralTransform | None:
+        """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""
+        kernel = self._entk(inputs, shares)
+        trace = kernel.diagonal().sum()
+        self.diagnostics.target = float("nan")
+        self.diagnostics.effective_rank = (trace.square() / kernel.square().sum()).item()
+        if not torch.isfinite(kernel).all():
+            self._count("kernel_not_finite")
+            return None
+        start = self._basis if self.grouping.same_groups_every_step else None
+        if start is not None and start.shape[0] != kernel.shape[0]:
+            start = None
+        values, vectors = leading_eigenpairs(
+            kernel, eigenpairs_needed(self.end, self.rule), self.eigen_method, start=start
+        )
+        self.diagnostics.eigenvalues = values
+        try:
+            transform = SpectralTransform.from_eigenpairs(
+                values, vectors, end=self.end, start=self.start, rule=self.rule
+            )
+        except DegenerateKernelError as error:
+            self._count("beyond_rank", str(error))
+            return None
+        self._basis = vectors
+        self.diagnostics.target = transform.target.item()
+        return transform
+
+    def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:
+        if self.kernel == "per_sample":
+            return per_sample_entk(self.network, inputs, self.readout, shares)
+        check = not self._network_checked
+        kernel = layerwise_entk(self.network, inputs, self.readout, shares, check=check)
+        self._network_checked = True
+        return kernel
+
+    def _residual_not_finite(self) -> None:
+        self.diagnostics.adjusted = False
+        self._count("residual_not_finite")
+
+    def _count(self, reason: Reason, detail: str = "") -> None:
+        """Count an unadjusted step; log the 1st, 10th, 100th, ... of each reason."""
+        self.diagnostics.unadjusted[reason] += 1
+        count = self.diagnostics.unadjusted[reason]
+        if reason != "between_refreshes" and str(count).strip("0") == "1":
+            logger.warning(
+                "IGA left the gradient of step %d unadjusted: %s. %d such step(s) so far. %s",
+                self.diagnostics.step,
+                _EXPLANATIONS[reason],
+                count,
+                detail,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on as if it had not stopped; tensors and plain Python values only."""
+        transform = self._transform
+        return {
+            "step": self.diagnostics.step,
+            "unadjusted": dict(self.diagnostics.unadjusted),
+            "generator": self._generator.get_state(),
+            "kept_slots": self._kept_slots,
+            "basis": self._basis,
+            "transform": None if transform is None else [transform.vectors, transform.coefficients, transform.target],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave.
+
+        Args:
+            state: The saved state; tensors are moved to the network's device.
+
+        Raises:
+            KeyError: If an entry is missing.
+        """
+        device = next(self.network.parameters()).device
+
+        def placed(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device)
+
+        self.diagnostics = Diagnostics(step=state["step"], unadjusted=Counter(state["unadjusted"]))
+        self._generator.set_state(state["generator"].cpu())
+        self._kept_slots = placed(state["kept_slots"])
+        self._basis = placed(state["basis"])
+        saved = state["transform"]
+        self._transform = None if saved is None else SpectralTransform(*(tensor.to(device) for tensor in saved))
+
+
+def require_enough_groups(num_groups: int, end: int, rule: BalanceRule) -> None:
+    """Refuse an ``end`` that asks for more eigenvalues than there are groups.
+
+    Args:
+        num_groups: Groups in every batch, n: the kernel is (n, n).
+        end: Last balanced eigenvalue.
+        rule: Balance rule; Adam's needs one eigenvalue more.
+
+    Raises:
+        ValueError: If n is too small.
+    """
+    needed = eigenpairs_needed(end, rule)
+    if num_groups < needed:
+        raise ValueError(
+            f"end={end} under rule {rule!r} reads {needed} eigenvalues, but a batch of {num_groups} groups has only "
+            f"{num_groups}. Lower end to {max(num_groups - (rule == 'adam'), 0)} or less, or use more, smaller groups."
+        )
+
+
+class _Rebalance(torch.autograd.Function):
+    """Identity forward; multiplies the gradient by S_e backward."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, transform: SpectralTransform, on_not_finite: Callable[[], None]) -> Tensor:
+        ctx.transform, ctx.on_not_finite = transform, on_not_finite
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (residual,) = gradients
+        # One bad ray would spread to all of them through S_e, so none is touched.
+        if not torch.isfinite(residual).all():
+            ctx.on_not_finite()
+            return residual, None, None
+        return ctx.transform.apply(residual), None, None

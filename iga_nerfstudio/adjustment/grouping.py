@@ -1,0 +1,196 @@
+"""How N inputs become n groups of p neighbours, and back.
+
+A grouping turns anything with N rows into ``(n, p, ...)`` (:meth:`Grouping.split`) and back without loss
+(:meth:`Grouping.join`). Where p does not divide the input evenly, the last groups are ragged: they keep p slots, of
+which some are empty. Empty slots read as zero and :attr:`Grouping.mask` tells them apart.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+
+class Grouping(ABC):
+    """A partition of N inputs into n groups of p slots.
+
+    Attributes:
+        group_size: Slots per group, p.
+        same_groups_every_step: Whether group j holds the same inputs at every training step, so that the
+            transform and eigenvectors of one step mean something at the next.
+    """
+
+    group_size: int
+    same_groups_every_step: bool
+
+    @abstractmethod
+    def num_groups(self, num_inputs: int) -> int:
+        """Number of groups n for a batch of N inputs.
+
+        Raises:
+            ValueError: If the batch does not fit the grouping.
+        """
+
+    @abstractmethod
+    def split(self, values: Tensor) -> Tensor:
+        """Arrange rows into groups.
+
+        Args:
+            values: ``(N, ...)``.
+
+        Returns:
+            ``(n, p, ...)``, zero in empty slots.
+
+        Raises:
+            ValueError: If the first axis does not fit the grouping.
+        """
+
+    @abstractmethod
+    def join(self, groups: Tensor) -> Tensor:
+        """Undo :meth:`split`: ``(n, p, ...)`` to ``(N, ...)``, empty slots dropped."""
+
+    @property
+    @abstractmethod
+    def mask(self) -> Tensor | None:
+        """Filled slots, bool ``(n, p)`` on the CPU, or None where every slot is filled."""
+
+
+class Rays(Grouping):
+    """One group per ray: rows are samples, ray by ray (paper Sec. 5.3).
+
+    Args:
+        samples_per_ray: Samples on each ray, p.
+
+    Raises:
+        ValueError: If samples_per_ray is not positive.
+    """
+
+    same_groups_every_step = False
+
+    def __init__(self, samples_per_ray: int) -> None:
+        if samples_per_ray < 1:
+            raise ValueError(f"samples_per_ray must be positive, got {samples_per_ray}.")
+        self.group_size = samples_per_ray
+
+    def num_groups(self, num_inputs: int) -> int:
+        if num_inputs % self.group_size:
+            raise ValueError(
+                f"Got {num_inputs} samples, which are no whole number of rays of {self.group_size} samples each."
+            )
+        return num_inputs // self.group_size
+
+    def split(self, values: Tensor) -> Tensor:
+        return values.reshape(self.num_groups(values.shape[0]), self.group_size, *values.shape[1:])
+
+    def join(self, groups: Tensor) -> Tensor:
+        return groups.reshape(groups.shape[0] * groups.shape[1], *groups.shape[2:])
+
+    @property
+    def mask(self) -> None:
+        return None
+
+
+class Blocks(Grouping):
+    """Non-overlapping blocks of a d-dimensional grid whose cells are flattened in row-major order.
+
+    Args:
+        shape: The grid, ``(n_1, ..., n_d)``; N is its product.
+        block_size: Cells per block along each axis, one number for all axes or one per axis.
+
+    Raises:
+        ValueError: If a size is not positive, the numbers of axes differ, or a block is larger than the grid.
+    """
+
+    same_groups_every_step = True
+
+    def __init__(self, shape: Sequence[int], block_size: int | Sequence[int]) -> None:
+        self.shape = tuple(int(cells) for cells in shape)
+        sizes = [block_size] * len(self.shape) if isinstance(block_size, int) else block_size
+        self.block_size = tuple(int(size) for size in sizes)
+        if not self.shape or min(self.shape) < 1 or min(self.block_size, default=0) < 1:
+            raise ValueError(f"Sizes must be positive, got a grid of {self.shape} and blocks of {self.block_size}.")
+        if len(self.shape) != len(self.block_size):
+            raise ValueError(f"The grid {self.shape} and the block {self.block_size} differ in their number of axes.")
+        if any(size > cells for size, cells in zip(self.block_size, self.shape, strict=True)):
+            raise ValueError(
+                f"Blocks of {self.block_size} are larger than the grid of {self.shape}. Choose smaller groups."
+            )
+        self.blocks_per_axis = tuple(
+            math.ceil(cells / size) for cells, size in zip(self.shape, self.block_size, strict=True)
+        )
+        self.num_inputs = math.prod(self.shape)
+        self.group_size = math.prod(self.block_size)
+
+    def num_groups(self, num_inputs: int) -> int:
+        if num_inputs != self.num_inputs:
+            raise ValueError(f"Got {num_inputs} rows for a grid of {self.shape}, which has {self.num_inputs} cells.")
+        return math.prod(self.blocks_per_axis)
+
+    def split(self, values: Tensor) -> Tensor:
+        n = self.num_groups(values.shape[0])
+        trailing, axes = values.shape[1:], len(self.shape)
+        grid = values.reshape(*self.shape, *trailing)
+        missing = [-cells % size for cells, size in zip(self.shape, self.block_size, strict=True)]
+        if any(missing):
+            # pad() counts axes from the last one; trailing axes stay as they are.
+            widths = [0, 0] * len(trailing) + [w for m in reversed(missing) for w in (0, m)]
+            grid = pad(grid, widths)
+        interleaved = [extent for pair in zip(self.blocks_per_axis, self.block_size, strict=True) for extent in pair]
+        order = [*range(0, 2 * axes, 2), *range(1, 2 * axes, 2), *range(2 * axes, 2 * axes + len(trailing))]
+        return grid.reshape(*interleaved, *trailing).permute(order).reshape(n, self.group_size, *trailing)
+
+    def join(self, groups: Tensor) -> Tensor:
+        trailing, axes = groups.shape[2:], len(self.shape)
+        blocks = groups.reshape(*self.blocks_per_axis, *self.block_size, *trailing)
+        order = [axis for pair in zip(range(axes), range(axes, 2 * axes), strict=True) for axis in pair]
+        order += range(2 * axes, 2 * axes + len(trailing))
+        padded = [count * size for count, size in zip(self.blocks_per_axis, self.block_size, strict=True)]
+        grid = blocks.permute(order).reshape(*padded, *trailing)
+        return grid[tuple(slice(cells) for cells in self.shape)].reshape(self.num_inputs, *trailing)
+
+    @cached_property
+    def _mask(self) -> Tensor | None:
+        mask = self.split(torch.ones(self.num_inputs, dtype=torch.bool))
+        return None if bool(mask.all()) else mask
+
+    @property
+    def mask(self) -> Tensor | None:
+        return self._mask
+
+
+class Patches(Blocks):
+    """Non-overlapping square patches of an image whose pixels are flattened row by row (paper Sec. 3.4).
+
+    Args:
+        image_size: ``(height, width)`` in pixels.
+        patch_size: Side of a patch in pixels; the last row and column of patches may be ragged.
+
+    Raises:
+        ValueError: If a size is not positive or the patch is larger than the image.
+    """
+
+    def __init__(self, image_size: tuple[int, int], patch_size: int) -> None:
+        super().__init__(image_size, patch_size)
+
+
+class Intervals(Blocks):
+    """Runs of p consecutive inputs: 1D signals, and flattened grids of three and more dimensions (paper Sec. 3.4).
+
+    Args:
+        num_inputs: N.
+        interval_size: Inputs per group, p; the last group may be ragged.
+        same_groups_every_step: False where every step brings other inputs, as when random groups are drawn.
+
+    Raises:
+        ValueError: If a size is not positive or the interval is longer than the input.
+    """
+
+    def __init__(self, num_inputs: int, interval_size: int, same_groups_every_step: bool = True) -> None:
+        super().__init__((num_inputs,), interval_size)
+        self.same_groups_every_step = same_groups_every_step

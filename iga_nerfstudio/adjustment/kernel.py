@@ -1,0 +1,360 @@
+"""The empirical neural tangent kernel of n samples: exact and layer by layer, or by per-sample gradients.
+
+Both functions give K = J^T J, where column i of J is the gradient of sample i's readout with respect to every trainable
+parameter. They agree to rounding error; the tests hold them to it. :func:`layerwise_entk` never forms a gradient and is
+the one to use; :func:`per_sample_entk` takes any module and is the reference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
+
+from iga_nerfstudio.adjustment.layer_rules import Factors, LayerRule, registered_layer_types, rule_for
+from iga_nerfstudio.adjustment.precision import full_precision
+from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
+
+Inputs = Tensor | tuple[Tensor, ...]
+
+# Largest intermediate, in numbers, of the Gram matrices of samples that pass several points through a layer.
+GRAM_CHUNK = 1 << 26
+# Rows that `check` recomputes alone, and the relative difference it tolerates in float32.
+CHECKED_ROWS = 2
+CHECK_TOLERANCE = 1e-3
+
+
+class UnsupportedNetworkError(NotImplementedError):
+    """The network holds something for which the layerwise kernel would be wrong."""
+
+
+def layerwise_entk(
+    network: nn.Module,
+    inputs: Inputs,
+    readout: Readout = sum_of_logits,
+    shares: Tensor | None = None,
+    check: bool = True,
+) -> Tensor:
+    """The exact eNTK from one forward and one backward pass, with no Jacobian.
+
+    For a linear layer with inputs A and output cotangents D of the n samples, the layer's part of K is
+    ``(A A^T + 1) * (D D^T)``, elementwise. K is the sum over layers; skip connections and concatenations need no
+    special care, since A is whatever the layer was fed.
+
+    Args:
+        network: Called as ``network(*inputs)``; returns ``(n, ..., C)``. Rows must not influence each other. Its
+            trainable parameters must sit in layers with a registered rule, each called at most once.
+        inputs: One tensor, or a tuple of them, ``(n, d)`` for one point per sample or ``(n, m, d)`` for samples
+            that are means of m points.
+        readout: Maps outputs ``(..., C)`` to scalars ``(...)``.
+        shares: Share of each point in its sample, ``(n, m)``; equal shares if missing. Only with m points.
+        check: Recompute two rows by plain autograd, each alone, and compare. Finds weights that are used outside
+            their layer and rows that influence each other. Costs two single-row passes; leave it on for a network
+            that has not been checked yet.
+
+    Returns:
+        K, symmetric, ``(n, n)``, float32 (float64 if the network is).
+
+    Raises:
+        UnsupportedNetworkError: If a trainable parameter is not in a layer with a rule, a layer is called twice or
+            shares its weight, batch normalisation is in training mode, or the check fails.
+        ValueError: If the inputs' or shares' shapes do not fit.
+    """
+    rows = _rows(inputs)
+    n = _num_samples(rows)
+    layers = _ruled_layers(network)
+    with torch.enable_grad(), full_precision(rows[0].device):
+        traces = _trace_layers(network, rows, layers, readout, shares)
+        kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
+        for trace in traces:
+            for factors in trace.factors(n):
+                kernel = kernel + _gram(factors)
+        kernel = (0.5 * (kernel + kernel.T)).detach()
+        if check:
+            _check_rows(kernel, network, rows, readout, shares)
+    return kernel
+
+
+def per_sample_entk(
+    network: nn.Module,
+    inputs: Inputs,
+    readout: Readout = sum_of_logits,
+    shares: Tensor | None = None,
+    memory_limit_mb: int = 512,
+) -> Tensor:
+    """The eNTK from per-sample gradients: any module, slow, memory bounded.
+
+    Gradients are formed for a chunk of samples and a chunk of parameter tensors at a time, so that the two blocks
+    of gradients that are multiplied stay within the limit; smaller limits recompute more.
+
+    Args:
+        network: Any module whose rows do not influence each other; called as ``network(*inputs)``.
+        inputs: As for :func:`layerwise_entk`.
+        readout: As for :func:`layerwise_entk`.
+        shares: As for :func:`layerwise_entk`.
+        memory_limit_mb: Bound on the gradients held at once, in MiB. A single sample's gradient of the largest
+            parameter tensor is always held.
+
+    Returns:
+        K, symmetric, ``(n, n)``, float32 (float64 if the network is).
+
+    Raises:
+        UnsupportedNetworkError: If batch normalisation is in training mode: rows then have no gradient of their own.
+        ValueError: If the inputs' or shares' shapes do not fit.
+    """
+    rows = _rows(inputs)
+    n = _num_samples(rows)
+    _refuse_coupled_rows(network)
+    trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    others = {name: p for name, p in network.named_parameters() if not p.requires_grad}
+    others |= dict(network.named_buffers())
+    shares = _equal_shares(rows) if shares is None else shares
+    kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
+    limit = memory_limit_mb * 2**20 // kernel.element_size()
+    with torch.enable_grad(), full_precision(rows[0].device):
+        for names in _parameter_chunks(trainable, limit // (2 * n)):
+            chosen = {name: trainable[name].detach() for name in names}
+            fixed = others | {name: p.detach() for name, p in trainable.items() if name not in chosen}
+            size = sum(p.numel() for p in chosen.values())
+            step = max(1, min(n, limit // (2 * size)))
+
+            def gradients(
+                first: int, chosen: dict[str, Tensor] = chosen, fixed: dict[str, Tensor] = fixed, step: int = step
+            ) -> Tensor:
+                def scalar(parameters: dict[str, Tensor], sample: tuple[Tensor, ...], share: Tensor) -> Tensor:
+                    alone = tuple(x[None] for x in sample)
+                    points = readout(functional_call(network, (parameters, fixed), alone))[0]
+                    return (points * share).sum()
+
+                chunk = tuple(x[first : first + step] for x in rows)
+                per_sample = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")(
+                    chosen, chunk, shares[first : first + step]
+                )
+                return torch.cat([g.flatten(1) for g in per_sample.values()], dim=1).to(kernel.dtype)
+
+            for i in range(0, n, step):
+                left = gradients(i)
+                for j in range(i, n, step):
+                    right = left if j == i else gradients(j)
+                    block = left @ right.T
+                    kernel[i : i + step, j : j + step] += block
+                    if j != i:
+                        kernel[j : j + step, i : i + step] += block.T
+    return 0.5 * (kernel + kernel.T)
+
+
+@dataclass
+class _LayerTrace:
+    """What one layer saw during the traced pass."""
+
+    name: str
+    layer: nn.Module
+    rule: LayerRule
+    inputs: Tensor | None = None
+    # A zero added to the layer's output: its gradient is the output's cotangent, whatever happens in place after.
+    perturbation: Tensor | None = None
+    cotangents: Tensor | None = field(default=None)
+
+    def hook(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if self.inputs is not None:
+            raise UnsupportedNetworkError(
+                f"Layer '{self.name}' is called more than once in a forward pass. Its per-sample gradients are sums "
+                "over the calls, which the layerwise kernel does not cover: use per_sample_entk, or separate layers."
+            )
+        self.inputs = args[0].detach().clone()
+        self.perturbation = torch.zeros_like(output, requires_grad=True)
+        return output + self.perturbation
+
+    def factors(self, n: int) -> list[Factors]:
+        if self.inputs is None or self.cotangents is None:
+            return []
+        if self.inputs.shape[0] != n or self.cotangents.shape[0] != n:
+            raise UnsupportedNetworkError(
+                f"Layer '{self.name}' was fed a tensor of shape {tuple(self.inputs.shape)} where the first axis should "
+                f"run over the {n} samples. Keep the batch axis in front, or use per_sample_entk."
+            )
+        dtype = _accurate(self.inputs.dtype)
+        inputs, cotangents = self.inputs.to(dtype), self.cotangents.to(dtype)
+        return self.rule(
+            self.layer, inputs.reshape(n, -1, inputs.shape[-1]), cotangents.reshape(n, -1, cotangents.shape[-1])
+        )
+
+
+def _trace_layers(
+    network: nn.Module,
+    rows: tuple[Tensor, ...],
+    layers: dict[str, tuple[nn.Module, LayerRule]],
+    readout: Readout,
+    shares: Tensor | None,
+) -> list[_LayerTrace]:
+    """One forward and backward pass that records every ruled layer's inputs and output cotangents."""
+    traces = [_LayerTrace(name, layer, rule) for name, (layer, rule) in layers.items()]
+    with _hooked(traces):
+        scalars = readout(network(*rows))
+    if scalars.shape[0] != rows[0].shape[0]:
+        raise ValueError(
+            f"The readout gave shape {tuple(scalars.shape)} for {rows[0].shape[0]} samples; expected (n,) or (n, m)."
+        )
+    reached = [trace for trace in traces if trace.perturbation is not None]
+    total = (scalars * _equal_shares_like(scalars) if shares is None else scalars * shares.to(scalars)).sum()
+    if total.requires_grad and reached:
+        zeros = [trace.perturbation for trace in reached if trace.perturbation is not None]
+        for trace, cotangents in zip(reached, torch.autograd.grad(total, zeros, allow_unused=True), strict=True):
+            trace.cotangents = cotangents
+    return reached
+
+
+@contextmanager
+def _hooked(traces: list[_LayerTrace]) -> Iterator[None]:
+    handles: list[RemovableHandle] = []
+    try:
+        for trace in traces:
+            handles.append(trace.layer.register_forward_hook(trace.hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _ruled_layers(network: nn.Module) -> dict[str, tuple[nn.Module, LayerRule]]:
+    """Layers with trainable parameters and their rules; refuses what has no rule."""
+    _refuse_coupled_rows(network)
+    layers: dict[str, tuple[nn.Module, LayerRule]] = {}
+    owner: dict[int, str] = {}
+    for name, module in network.named_modules():
+        own = {p_name: p for p_name, p in module.named_parameters(recurse=False) if p.requires_grad}
+        if not own:
+            continue
+        rule = rule_for(module)
+        if rule is None:
+            raise UnsupportedNetworkError(
+                f"Parameters {sorted(own)} belong to {type(module).__name__} '{name}', which has no layerwise kernel "
+                f"rule (known: {', '.join(registered_layer_types())}). Register one, freeze them, or use "
+                "per_sample_entk."
+            )
+        for p_name, parameter in own.items():
+            if id(parameter) in owner:
+                raise UnsupportedNetworkError(
+                    f"Parameter '{name}.{p_name}' is tied to '{owner[id(parameter)]}'. The layerwise kernel needs one "
+                    "layer per parameter: untie them, or use per_sample_entk."
+                )
+            owner[id(parameter)] = f"{name}.{p_name}"
+        layers[name] = (module, rule)
+    return layers
+
+
+def _refuse_coupled_rows(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm) and (module.training or module.running_mean is None):
+            raise UnsupportedNetworkError(
+                f"{type(module).__name__} '{name}' normalises by the statistics of its batch, so a row has no gradient "
+                "of its own. Put it in eval mode while the kernel is computed."
+            )
+
+
+def _gram(factors: Factors) -> Tensor:
+    """Inner products of the per-sample gradients, ``(n, n)``, by the cheaper of two exact routes."""
+    left, right = factors.left, factors.right
+    (n, s, a), b = left.shape, right.shape[2]
+    if s == 1:
+        return (left[:, 0] @ left[:, 0].T) * (right[:, 0] @ right[:, 0].T)
+    if (n * s) ** 2 * (a + b) <= n * s * a * b + n * n * a * b:
+        return _gram_of_points(left, right)
+    return _gram_of_gradients(left, right)
+
+
+def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:
+    """Sum over pairs of points, a block of samples at a time."""
+    n, s = left.shape[:2]
+    all_left, all_right = left.flatten(0, 1), right.flatten(0, 1)
+    step = max(1, GRAM_CHUNK // (s * n * s))
+    blocks = []
+    for i in range(0, n, step):
+        pairs = (left[i : i + step].flatten(0, 1) @ all_left.T) * (right[i : i + step].flatten(0, 1) @ all_right.T)
+        blocks.append(pairs.reshape(-1, s, n, s).sum((1, 3)))
+    return torch.cat(blocks)
+
+
+def _gram_of_gradients(left: Tensor, right: Tensor) -> Tensor:
+    """Form the layer's per-sample gradients, some of their rows at a time."""
+    n, _, a = left.shape
+    step = max(1, GRAM_CHUNK // (n * right.shape[2]))
+    kernel = left.new_zeros(n, n)
+    for i in range(0, a, step):
+        gradients = torch.einsum("nsa,nsb->nab", left[..., i : i + step], right).flatten(1)
+        kernel += gradients @ gradients.T
+    return kernel
+
+
+def _check_rows(
+    kernel: Tensor, network: nn.Module, rows: tuple[Tensor, ...], readout: Readout, shares: Tensor | None
+) -> None:
+    """Compare the first rows of a kernel with plain autograd on each row alone."""
+    count = min(CHECKED_ROWS, kernel.shape[0])
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    gradients = []
+    for i in range(count):
+        scalars = readout(network(*(x[i : i + 1] for x in rows)))
+        share = _equal_shares_like(scalars) if shares is None else shares[i : i + 1].to(scalars)
+        found = torch.autograd.grad((scalars * share).sum(), parameters, allow_unused=True)
+        gradients.append(
+            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(found, parameters, strict=True)])
+        )
+    stacked = torch.stack(gradients).to(kernel.dtype)
+    expected, got = stacked @ stacked.T, kernel[:count, :count]
+    if not (torch.isfinite(expected).all() and torch.isfinite(got).all()):
+        return  # not a matter of structure; whoever uses the kernel sees that it is not finite
+    difference = (got - expected).abs().max().item()
+    if difference > CHECK_TOLERANCE * max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny):
+        raise UnsupportedNetworkError(
+            "The layerwise kernel disagrees with autograd on single rows (relative difference "
+            f"{difference / max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny):.2g}). Rows influence each "
+            "other (batch statistics, attention, dropout), or a weight is used outside its layer. Use per_sample_entk "
+            "if rows are independent."
+        )
+
+
+def _rows(inputs: Inputs) -> tuple[Tensor, ...]:
+    return tuple(x.detach() for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+
+
+def _num_samples(rows: tuple[Tensor, ...]) -> int:
+    if not rows or any(x.ndim < 2 for x in rows) or len({x.shape[0] for x in rows}) != 1 or rows[0].shape[0] == 0:
+        raise ValueError(
+            f"Inputs need shape (n, d) or (n, m, d) with one n > 0 for all, got {[tuple(x.shape) for x in rows]}."
+        )
+    return rows[0].shape[0]
+
+
+def _equal_shares(rows: tuple[Tensor, ...]) -> Tensor:
+    """Shares for the scalars of ``(n, d)`` or ``(n, m, d)`` inputs."""
+    return _equal_shares_like(rows[0][..., 0])
+
+
+def _equal_shares_like(scalars: Tensor) -> Tensor:
+    return torch.full_like(scalars, 1 / math.prod(scalars.shape[1:]), requires_grad=False)
+
+
+def _parameter_chunks(parameters: dict[str, Tensor], limit: int) -> list[list[str]]:
+    """Group parameter names so that each group has at most ``limit`` numbers, or is a single tensor."""
+    chunks: list[list[str]] = []
+    room = 0
+    for name, parameter in parameters.items():
+        if not chunks or parameter.numel() > room:
+            chunks.append([])
+            room = limit
+        chunks[-1].append(name)
+        room -= parameter.numel()
+    return chunks
+
+
+def _accurate(dtype: torch.dtype) -> torch.dtype:
+    """At least float32."""
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,124 @@
+"""Who stands for a group in the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+Representative = Literal["largest_residual", "largest_weight", "random", "random_once", "middle", "mean"]
+
+# Representatives chosen by a score that the caller provides for every input.
+SCORED: tuple[Representative, ...] = ("largest_residual", "largest_weight")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The slots that stand for each group.
+
+    Attributes:
+        slots: Positions within the group, int64 ``(n, m)``.
+        weights: Shares of each slot, ``(n, m)``, rows summing to one, or None for equal shares.
+    """
+
+    slots: Tensor
+    weights: Tensor | None = None
+
+    def gather(self, groups: Tensor) -> Tensor:
+        """Pick the chosen slots' rows: ``(n, p, ...)`` to ``(n, m, ...)``, or to ``(n, ...)`` where m is 1."""
+        index = self.slots.reshape(*self.slots.shape, *[1] * (groups.ndim - 2)).expand(-1, -1, *groups.shape[2:])
+        picked = groups.gather(1, index)
+        return picked[:, 0] if self.slots.shape[1] == 1 else picked
+
+
+def validate_representative(name: str, count: int) -> None:
+    """Check a strategy's name and number of points per group.
+
+    Args:
+        name: One of :data:`Representative`.
+        count: Points per group, m.
+
+    Raises:
+        ValueError: If the name is unknown, or the count is not positive or does not fit the strategy.
+    """
+    if name not in get_args(Representative):
+        raise ValueError(f"Unknown representative {name!r}. Choose one of {', '.join(get_args(Representative))}.")
+    if count < 1:
+        raise ValueError(f"Each group needs at least one representative point, got {count}.")
+    if name == "mean" and count < 2:
+        raise ValueError("The group mean is taken over several points: give a count of 2 or more, got 1.")
+    if name == "middle" and count > 1:
+        raise ValueError(f"A group has one middle, but {count} representative points were asked for.")
+
+
+def choose(
+    name: Representative,
+    count: int,
+    size: tuple[int, int],
+    *,
+    scores: Tensor | None = None,
+    mask: Tensor | None = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+) -> Chosen:
+    """Choose which m slots stand for each group.
+
+    Args:
+        name: ``"largest_residual"`` and ``"largest_weight"`` take the m slots of largest score, the latter with
+            shares in proportion to the scores; ``"random"`` and ``"random_once"`` draw m slots (the caller keeps the
+            latter's); ``"middle"`` takes slot ``filled // 2``; ``"mean"`` draws m slots in equal shares.
+        count: Points per group, m.
+        size: Groups and slots per group, ``(n, p)``.
+        scores: Non-negative score of each slot, ``(n, p)``; needed by the first two.
+        mask: Filled slots, bool ``(n, p)``; None if all are.
+        generator: CPU random generator for the random strategies.
+        device: Where the result lives if there are no scores.
+
+    Returns:
+        The chosen slots and their shares. Drawn slots are distinct where a group has m filled ones and repeat
+        otherwise; empty slots are never chosen.
+
+    Raises:
+        ValueError: If scores are needed and missing, or m is larger than p.
+    """
+    n, p = size
+    if count > p:
+        raise ValueError(f"Asked for {count} representative points in groups of {p}.")
+    if name == "middle":
+        filled = torch.full((n,), p) if mask is None else mask.sum(1)
+        return Chosen(_nth_filled(filled // 2, mask, n).to(device)[:, None])
+    if name in SCORED:
+        if scores is None:
+            raise ValueError(f"Representative {name!r} needs a score for every input, but none was given.")
+        if mask is not None:
+            scores = scores.masked_fill(~mask.to(scores.device), -1.0)
+        top = scores.topk(count, dim=1)
+        return Chosen(*_filled_only(top.indices, top.values, weighted=name == "largest_weight" and count > 1))
+    draws = torch.rand(n, p, generator=generator)
+    if mask is not None:
+        draws = draws.masked_fill(~mask, -1.0)
+    top = draws.topk(count, dim=1)
+    return Chosen(_filled_only(top.indices, top.values, weighted=False)[0].to(device))
+
+
+def _nth_filled(nth: Tensor, mask: Tensor | None, n: int) -> Tensor:
+    """Slot of each group's nth filled one, ``(n,)``."""
+    if mask is None:
+        return nth
+    # Filled slots first, in order: sorting is stable.
+    order = torch.argsort((~mask).int(), dim=1, stable=True)
+    return order[torch.arange(n), nth]
+
+
+def _filled_only(slots: Tensor, scores: Tensor, weighted: bool) -> tuple[Tensor, Tensor | None]:
+    """Put each group's best slot in the place of chosen empty ones; shares in proportion to scores if weighted."""
+    slots = torch.where(scores < 0, slots[:, :1], slots)
+    if not weighted:
+        return slots, None
+    scores = scores.clamp_min(0)
+    total = scores.sum(1, keepdim=True)
+    # A ray through empty space has no weight anywhere: its points count alike.
+    shares = torch.where(total > 0, scores / total.clamp_min(torch.finfo(scores.dtype).tiny), 1 / scores.shape[1])
+    return slots, shares

@@ -1,0 +1,152 @@
+"""The transformation S_e: a low-rank update of the identity that evens out the leading eigenvalues of the eNTK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from iga_nerfstudio.adjustment.precision import full_precision
+
+BalanceRule = Literal["adam", "sgd"]
+
+
+class DegenerateKernelError(ValueError):
+    """The kernel's spectrum cannot be balanced: eigenvalues are not finite, or not positive up to the target."""
+
+
+def validate_balance(start: int, end: int, rule: str) -> None:
+    """Check a spectral range and balance rule before any kernel is computed.
+
+    Args:
+        start: First balanced eigenvalue, counted from 1.
+        end: Last balanced eigenvalue, counted from 1; 0 switches the adjustment off.
+        rule: Which eigenvalue the others are set to, ``"adam"`` or ``"sgd"``.
+
+    Raises:
+        ValueError: If the range is empty or negative, or the rule is unknown.
+    """
+    if rule not in get_args(BalanceRule):
+        raise ValueError(f"Unknown balance rule {rule!r}. Choose one of {', '.join(get_args(BalanceRule))}.")
+    if start < 1:
+        raise ValueError(f"start counts eigenvalues from 1, but start={start}. Use start=1 for the largest one.")
+    if end < 0:
+        raise ValueError(f"end must not be negative, but end={end}. Use end=0 to leave gradients unadjusted.")
+    if 0 < end < start:
+        raise ValueError(f"end must not be smaller than start, but start={start} and end={end}.")
+
+
+def eigenpairs_needed(end: int, rule: BalanceRule) -> int:
+    """How many leading eigenpairs the transform reads: ``end`` for SGD, ``end + 1`` for Adam, 0 if ``end`` is 0."""
+    return 0 if end == 0 else end + (rule == "adam")
+
+
+@dataclass(frozen=True)
+class SpectralTransform:
+    """S_e = I + V diag(coefficients) V^T, with ``coefficients_i = g_i / lambda_i - 1`` on the balanced range.
+
+    Multiplying the residual by S_e turns the training dynamics' eigenvalues lambda_i into g_i for i in
+    [start, end] and leaves the rest of the spectrum alone (paper Eq. 5). S_e is never formed: applying it to a
+    residual of m columns costs ``4 n (end - start + 1) m`` operations.
+
+    Attributes:
+        vectors: Balanced eigenvectors, orthonormal columns, ``(n, k)`` with ``k = end - start + 1``.
+        coefficients: ``g_i / lambda_i - 1``, ``(k,)``.
+        target: The eigenvalue g that the balanced ones are set to, a scalar tensor (1 for the identity).
+    """
+
+    vectors: Tensor
+    coefficients: Tensor
+    target: Tensor
+
+    @classmethod
+    def from_eigenpairs(
+        cls, values: Tensor, vectors: Tensor, *, end: int, start: int = 1, rule: BalanceRule = "adam"
+    ) -> SpectralTransform:
+        """Build S_e from leading eigenpairs of the kernel.
+
+        Args:
+            values: Leading eigenvalues, descending, ``(k,)`` with ``k >= end + 1`` for Adam, ``k >= end`` for SGD.
+            vectors: Their eigenvectors as columns, ``(n, k)``.
+            end: Last balanced eigenvalue, counted from 1. 0 gives the identity.
+            start: First balanced eigenvalue, counted from 1.
+            rule: ``"sgd"`` raises the range to lambda_start (Eq. 5), right for plain gradient descent. ``"adam"``
+                lowers it to lambda_{end+1} (Sec. 3.4), right for Adam and other normalising optimisers.
+
+        Returns:
+            The transform, of the dtype and on the device of ``values``.
+
+        Raises:
+            ValueError: If the range is invalid, or shapes do not fit together or hold too few eigenpairs.
+            DegenerateKernelError: If an eigenvalue that is needed is not finite, or is zero up to rounding, so that
+                the range reaches past the kernel's rank.
+        """
+        validate_balance(start, end, rule)
+        if values.ndim != 1 or vectors.ndim != 2 or vectors.shape[1] != values.shape[0]:
+            raise ValueError(
+                f"Expected values of shape (k,) and vectors of shape (n, k), got {tuple(values.shape)} and "
+                f"{tuple(vectors.shape)}."
+            )
+        if end == 0:
+            return cls(vectors[:, :0], values[:0], values.new_ones(()))
+        needed = eigenpairs_needed(end, rule)
+        if values.shape[0] < needed:
+            raise ValueError(
+                f"Balancing eigenvalues {start}..{end} under rule {rule!r} needs {needed} leading eigenpairs, got "
+                f"{values.shape[0]}. Compute more, or lower end."
+            )
+        _check_positive(values[:needed], num_rows=vectors.shape[0], end=end)
+        balanced = slice(start - 1, end)
+        target = values[end] if rule == "adam" else values[start - 1]
+        return cls(vectors[:, balanced], target / values[balanced] - 1, target)
+
+    @property
+    def rank(self) -> int:
+        """Number of balanced eigenvectors, k."""
+        return self.coefficients.shape[0]
+
+    def apply(self, residual: Tensor) -> Tensor:
+        """Multiply a residual by S_e along its first axis.
+
+        Args:
+            residual: ``(n, ...)``, any floating dtype; the trailing axes are independent columns.
+
+        Returns:
+            S_e residual, of the residual's shape and dtype.
+
+        Raises:
+            ValueError: If the first axis is not n long.
+        """
+        if residual.shape[0] != self.vectors.shape[0]:
+            raise ValueError(
+                f"The transform was built for {self.vectors.shape[0]} groups, but the residual has shape "
+                f"{tuple(residual.shape)}: its first axis must run over the groups."
+            )
+        if self.rank == 0:
+            return residual
+        with full_precision(residual.device):
+            columns = residual.reshape(residual.shape[0], -1).to(self.vectors.dtype)
+            components = self.coefficients[:, None] * (self.vectors.T @ columns)
+            adjusted = torch.addmm(columns, self.vectors, components)
+        return adjusted.to(residual.dtype).reshape(residual.shape)
+
+    def dense(self) -> Tensor:
+        """S_e as an ``(n, n)`` matrix; for tests and plots."""
+        identity = torch.eye(self.vectors.shape[0], dtype=self.vectors.dtype, device=self.vectors.device)
+        return self.apply(identity)
+
+
+def _check_positive(values: Tensor, num_rows: int, end: int) -> None:
+    """Refuse eigenvalues that are not finite or vanish up to the rounding error of an n x n eigenproblem."""
+    largest, smallest = values[0].item(), values[-1].item()
+    if not torch.isfinite(values).all():
+        raise DegenerateKernelError("The kernel's eigenvalues are not finite.")
+    threshold = num_rows * torch.finfo(values.dtype).eps * largest
+    if smallest <= max(threshold, 0.0):
+        rank = int((values > threshold).sum()) if largest > 0 else 0
+        raise DegenerateKernelError(
+            f"end={end} reaches past the kernel's numerical rank of {rank}: eigenvalue {values.shape[0]} is "
+            f"{smallest:.3g} where the largest is {largest:.3g}."
+        )

@@ -1,0 +1,44 @@
+"""The original NeRF's field, for nerfstudio."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from nerfstudio.cameras.rays import RaySamples
+from nerfstudio.field_components.field_heads import FieldHeadNames
+from nerfstudio.fields.base_field import Field
+
+from iga_nerfstudio.networks import NeRFMLP
+
+
+class IGANerfField(Field):
+    """A NeRF MLP with sigmoid colours and ReLU densities.
+
+    Args:
+        network: Positions and directions to raw outputs; the kernel is computed on it.
+    """
+
+    def __init__(self, network: NeRFMLP) -> None:
+        super().__init__()
+        self.network = network
+
+    def raw_outputs(self, ray_samples: RaySamples) -> Tensor:
+        """The network's outputs before their activations, float32 ``(n, p, 4)``."""
+        # Under mixed precision the layers run in half precision; rendering does not.
+        return self.network(ray_samples.frustums.get_positions(), ray_samples.frustums.directions).float()
+
+    @staticmethod
+    def activate(raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw outputs ``(n, p, 4)`` to colours ``(n, p, 3)`` in [0, 1] and densities ``(n, p, 1)``, 1 / world unit."""
+        return raw[..., :3].sigmoid(), raw[..., 3:].relu()
+
+    def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, Tensor]:
+        """Densities ``(n, p, 1)``, and colours ``(n, p, 3)`` as the embedding."""
+        colours, densities = self.activate(self.raw_outputs(ray_samples))
+        return densities, colours
+
+    def get_outputs(
+        self, ray_samples: RaySamples, density_embedding: Tensor | None = None
+    ) -> dict[FieldHeadNames, Tensor]:
+        """Colours, from the embedding that :meth:`get_density` gave or computed anew."""
+        colours = self.get_density(ray_samples)[1] if density_embedding is None else density_embedding
+        return {FieldHeadNames.RGB: colours}

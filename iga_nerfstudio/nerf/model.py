@@ -1,0 +1,268 @@
+"""NeRF with Inductive Gradient Adjustment: every ray is a group, its heaviest sample stands for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from nerfstudio.cameras.rays import RayBundle, RaySamples
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
+from nerfstudio.model_components.ray_samplers import PDFSampler, UniformSampler
+from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
+from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.utils import colormaps, misc
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.functional import mse_loss
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from iga_nerfstudio.adjustment import (
+    InductiveGradientAdjuster,
+    Rays,
+    require_enough_groups,
+    sum_of_logits,
+    sum_of_sigmoids,
+)
+from iga_nerfstudio.evaluation.metrics import ImageMetrics
+from iga_nerfstudio.networks import NeRFMLP
+from iga_nerfstudio.nerf.field import IGANerfField
+
+READOUTS = {"activated": sum_of_sigmoids, "logits": sum_of_logits}
+
+
+@dataclass
+class AdjustmentConfig:
+    """How the fine field's gradient is adjusted."""
+
+    enabled: bool = True
+    """Adjust the gradient. False trains the plain NeRF: same network, data, schedule and random numbers."""
+    start: int = 1
+    """First balanced eigenvalue of the kernel, counted from 1."""
+    end: int = 25
+    """Last balanced eigenvalue. Larger acts more strongly on fine detail; 0 is plain training. Must stay below the
+    number of rays per batch."""
+    rule: Literal["adam", "sgd"] = "adam"
+    """Balance to eigenvalue end + 1 (for Adam and its kin) or to eigenvalue start (for plain SGD)."""
+    representative: Literal["largest_weight", "random", "middle"] = "largest_weight"
+    """Which sample stands for its ray in the kernel."""
+    num_representatives: int = 1
+    """Samples per ray in the kernel. With largest_weight and more than one, they count in proportion to their weight."""
+    readout: Literal["activated", "logits"] = "activated"
+    """What the kernel differentiates: the sum of the sigmoids of colour and density (as the authors' code does), or
+    the sum of the raw outputs."""
+    granularity: Literal["ray", "sample"] = "ray"
+    """What is adjusted: the gradient of the rendered ray colours, or of every sample's raw outputs."""
+    eigen_method: Literal["auto", "dense", "subspace"] = "auto"
+    """Leading eigenpairs by a full decomposition, by block power iteration, or whichever is faster."""
+    refresh_interval: int = 1
+    """Adjust every that many steps. The rays of a step have a kernel of their own, so the steps between are plain."""
+    seed: int = 0
+    """Seed of random representatives."""
+
+
+@dataclass
+class IGANerfModelConfig(ModelConfig):
+    """The original NeRF, trained with Inductive Gradient Adjustment."""
+
+    _target: type = field(default_factory=lambda: IGANerfModel)
+    """Target class to instantiate."""
+    adjustment: AdjustmentConfig = field(default_factory=AdjustmentConfig)
+    """How the fine field's gradient is adjusted."""
+    num_coarse_samples: int = 64
+    """Samples per ray in the coarse field."""
+    num_importance_samples: int = 128
+    """Further samples per ray in the fine field, which sees the coarse ones too."""
+    num_layers: int = 8
+    """Layers of each field's trunk."""
+    hidden_dim: int = 256
+    """Width of each field's trunk."""
+    skip_layer: int = 4
+    """Trunk layer, counted from 0, whose output the encoded position is joined to."""
+    view_dim: int = 128
+    """Width of each field's view branch."""
+    position_octaves: int = 10
+    """Octaves of the encoding of positions."""
+    direction_octaves: int = 4
+    """Octaves of the encoding of directions."""
+    background_color: Literal["random", "last_sample", "black", "white"] = "white"
+    """Colour behind the scene."""
+    eval_num_rays_per_chunk: int = 4096
+    """Rays rendered at once outside training."""
+
+
+class IGANerfModel(Model):
+    """Coarse and fine NeRF whose fine ray colours carry adjusted gradients.
+
+    Going forward this is the original NeRF. In training, the gradient of the loss with respect to the fine colours of
+    a batch's n rays, ``(n, 3)``, is multiplied by the (n, n) transform that the kernel of the fine field gives; the
+    coarse loss is left alone.
+    """
+
+    config: IGANerfModelConfig
+
+    def populate_modules(self) -> None:
+        """Build fields, samplers, renderers, and the adjuster of the fine field."""
+        super().populate_modules()
+        self.field_coarse = self._build_field()
+        self.field_fine = self._build_field()
+        self.sampler_uniform = UniformSampler(num_samples=self.config.num_coarse_samples)
+        self.sampler_pdf = PDFSampler(num_samples=self.config.num_importance_samples)
+        self.renderer_rgb = RGBRenderer(background_color=self.config.background_color)
+        self.renderer_accumulation = AccumulationRenderer()
+        self.renderer_depth = DepthRenderer()
+        self.image_metrics = ImageMetrics()
+        settings = self.config.adjustment
+        self.adjuster = InductiveGradientAdjuster(
+            self.field_fine.network,
+            # The resampler keeps the coarse bins and adds one more edge than it was asked for samples.
+            Rays(self.config.num_coarse_samples + self.config.num_importance_samples + 1),
+            end=settings.end,
+            start=settings.start,
+            rule=settings.rule,
+            representative=settings.representative,
+            num_representatives=settings.num_representatives,
+            readout=READOUTS[settings.readout],
+            eigen_method=settings.eigen_method,
+            refresh_interval=settings.refresh_interval,
+            enabled=settings.enabled,
+            seed=settings.seed,
+        )
+
+    def _build_field(self) -> IGANerfField:
+        config = self.config
+        return IGANerfField(
+            NeRFMLP(
+                num_layers=config.num_layers,
+                hidden_dim=config.hidden_dim,
+                skip_layer=config.skip_layer,
+                view_dim=config.view_dim,
+                position_octaves=config.position_octaves,
+                direction_octaves=config.direction_octaves,
+            )
+        )
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """One group, ``fields``: both fields' parameters."""
+        return {"fields": [*self.field_coarse.parameters(), *self.field_fine.parameters()]}
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """None; but training does not start with batches too small for the adjustment.
+
+        Raises:
+            ValueError: If ``adjustment.end`` asks for more eigenvalues than a batch has rays.
+        """
+        pipeline = training_callback_attributes.pipeline
+        if self.adjuster.enabled and pipeline is not None:
+            num_rays = pipeline.datamanager.get_train_rays_per_batch()
+            try:
+                require_enough_groups(num_rays, self.adjuster.end, self.adjuster.rule)
+            except ValueError as error:
+                raise ValueError(
+                    f"Every ray is a group. {error} Change --pipeline.model.adjustment.end or "
+                    "--pipeline.datamanager.train-num-rays-per-batch."
+                ) from None
+        return []
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
+        """Render a bundle of rays.
+
+        Args:
+            ray_bundle: n rays with near and far set by the collider.
+
+        Returns:
+            ``rgb`` (n, 3), ``depth`` and ``accumulation`` (n, 1) of the fine field, and the same of the coarse field
+            under ``*_coarse``. In training, gradients of ``rgb`` are adjusted.
+        """
+        coarse_samples = self.sampler_uniform(ray_bundle)
+        raw = self.field_coarse.raw_outputs(coarse_samples)
+        coarse, coarse_weights = self._render(raw, coarse_samples)
+        fine_samples = self.sampler_pdf(ray_bundle, coarse_samples, coarse_weights)
+        raw = self.field_fine.raw_outputs(fine_samples)
+        if self.training and self.config.adjustment.granularity == "sample":
+            with torch.no_grad():
+                weights = fine_samples.get_weights(IGANerfField.activate(raw)[1])
+            raw = self._adjust(raw, fine_samples, weights)
+        fine, weights = self._render(raw, fine_samples)
+        if self.training and self.config.adjustment.granularity == "ray":
+            fine["rgb"] = self._adjust(fine["rgb"], fine_samples, weights)
+        return fine | {f"{name}_coarse": value for name, value in coarse.items()}
+
+    def _render(self, raw: Tensor, samples: RaySamples) -> tuple[dict[str, Tensor], Tensor]:
+        """Integrate raw outputs ``(n, p, 4)`` along rays; also the weights ``(n, p, 1)``."""
+        colours, densities = IGANerfField.activate(raw)
+        weights = samples.get_weights(densities)
+        rendered = {
+            "rgb": self.renderer_rgb(rgb=colours, weights=weights),
+            "accumulation": self.renderer_accumulation(weights),
+            "depth": self.renderer_depth(weights, samples),
+        }
+        return rendered, weights
+
+    def _adjust(self, values: Tensor, samples: RaySamples, weights: Tensor) -> Tensor:
+        """Adjust the gradient of values ``(n, ...)`` by the kernel of the fine field at the rays' representatives."""
+
+        def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
+            scores = weights.detach()[..., 0]
+            chosen = self.adjuster.choose((scores.shape[0], scores.shape[1]), scores, scores.device)
+            frustums = samples.frustums
+            return (chosen.gather(frustums.get_positions()), chosen.gather(frustums.directions)), chosen.weights
+
+        return self.adjuster.adjust(values, representatives)
+
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
+        """Training PSNR in dB and, while adjusting, the adjustment's diagnostics under ``iga/``."""
+        truth = self.renderer_rgb.blend_background(batch["image"].to(self.device))
+        metrics: dict[str, Any] = {"psnr": peak_signal_noise_ratio(outputs["rgb"].detach(), truth, data_range=1.0)}
+        diagnostics = self.adjuster.diagnostics
+        if self.training and self.adjuster.enabled and len(diagnostics.eigenvalues):
+            metrics |= {
+                "iga/leading_eigenvalue": diagnostics.eigenvalues[0],
+                "iga/target_eigenvalue": diagnostics.target,
+                "iga/effective_rank": diagnostics.effective_rank,
+                "iga/steps_unadjusted": diagnostics.steps_unadjusted,
+            }
+        return metrics
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: dict[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Mean squared colour errors of both fields."""
+        del metrics_dict
+        image = batch["image"].to(self.device)
+        losses = {}
+        for name, suffix in {"rgb_loss_coarse": "_coarse", "rgb_loss_fine": ""}.items():
+            prediction, truth = self.renderer_rgb.blend_background_for_loss_computation(
+                pred_image=outputs[f"rgb{suffix}"],
+                pred_accumulation=outputs[f"accumulation{suffix}"],
+                gt_image=image,
+            )
+            losses[name] = mse_loss(prediction, truth)
+        return misc.scale_dict(losses, self.config.loss_coefficients)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of a whole rendered view, and pictures: truth beside fine and coarse, accumulation, depth."""
+        truth = self.renderer_rgb.blend_background(batch["image"].to(outputs["rgb"].device))
+        metrics = self.image_metrics(outputs["rgb"], truth)
+        metrics["coarse_psnr"] = peak_signal_noise_ratio(outputs["rgb_coarse"], truth, data_range=1.0).item()
+        near, far = self.config.collider_params["near_plane"], self.config.collider_params["far_plane"]  # type: ignore[index]
+        images = {
+            "img": torch.cat([truth, outputs["rgb"], outputs["rgb_coarse"]], dim=1),
+            "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
+            "depth": colormaps.apply_depth_colormap(
+                outputs["depth"], accumulation=outputs["accumulation"], near_plane=near, far_plane=far
+            ),
+        }
+        return metrics, images
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """The adjuster's state, so that checkpoints hold it."""
+        return self.adjuster.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up the adjuster's state from a checkpoint."""
+        self.adjuster.load_state_dict(state)

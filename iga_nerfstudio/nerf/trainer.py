@@ -1,0 +1,91 @@
+"""nerfstudio's trainer with checkpoints that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nerfstudio.engine.trainer import Trainer, TrainerConfig
+
+
+@dataclass
+class IGATrainerConfig(TrainerConfig):
+    """nerfstudio's trainer configuration."""
+
+    _target: type = field(default_factory=lambda: IGATrainer)
+    """Target class to instantiate."""
+
+
+class IGATrainer(Trainer):
+    """Writes checkpoints atomically, and says what is wrong with one that cannot be read."""
+
+    config: IGATrainerConfig
+
+    def save_checkpoint(self, step: int) -> None:
+        """Save to a staging folder, move into place, and only then delete older checkpoints.
+
+        A run that dies while saving leaves the checkpoint before untouched.
+        """
+        final_dir = self.checkpoint_dir
+        self.checkpoint_dir = self.base_dir / ".checkpoint-being-written"
+        try:
+            super().save_checkpoint(step)
+            staged = self.checkpoint_dir / f"step-{step:09d}.ckpt"
+            if not staged.exists():  # not the main process
+                return
+            final_dir.mkdir(parents=True, exist_ok=True)
+            os.replace(staged, final_dir / staged.name)
+            self.checkpoint_dir.rmdir()
+        finally:
+            self.checkpoint_dir = final_dir
+        if self.config.save_only_latest_checkpoint:
+            for path in final_dir.glob("step-*.ckpt"):
+                if path.name != staged.name:
+                    path.unlink()
+
+    def _load_checkpoint(self) -> None:
+        path = self._requested_checkpoint()
+        if path is not None and not path.exists():
+            raise ValueError(f"There is no checkpoint {path}.{_alternatives(path)}")
+        try:
+            super()._load_checkpoint()
+        except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"The checkpoint {path} cannot be read: it is truncated, damaged or of another model "
+                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})."
+                f"{_alternatives(path)}"
+            ) from error
+
+    def _requested_checkpoint(self) -> Path | None:
+        """The file that nerfstudio is going to load, or None."""
+        if self.config.load_dir is None:
+            return self.config.load_checkpoint
+        if self.config.load_step is not None:
+            return self.config.load_dir / f"step-{self.config.load_step:09d}.ckpt"
+        found = _checkpoints(self.config.load_dir)
+        if not found:
+            raise ValueError(
+                f"--load-dir {self.config.load_dir} holds no checkpoint (step-*.ckpt). Give the folder "
+                "outputs/<data>/<method>/<timestamp>/nerfstudio_models of a run."
+            )
+        return found[-1]
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d+\.ckpt", path.name))
+
+
+def _alternatives(path: Path | None) -> str:
+    """A hint at other checkpoints beside one, or nothing."""
+    others = [other for other in _checkpoints(path.parent) if other != path] if path is not None else []
+    if not others:
+        return ""
+    steps = ", ".join(str(int(other.stem.removeprefix("step-"))) for other in others[-5:])
+    return f" Others beside it are untouched; choose one with --load-step: {steps}."

@@ -1,0 +1,70 @@
+"""The original NeRF's network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from iga_nerfstudio.networks.encoding import FrequencyEncoding
+
+
+class NeRFMLP(nn.Module):
+    """Positions and directions to raw colour and density (Mildenhall et al. 2020, Fig. 7).
+
+    A trunk of ReLU layers on the encoded position, which is fed in again half way; a density head on the trunk; a
+    view branch that mixes a linear feature of the trunk with the encoded direction.
+
+    Args:
+        num_layers: Trunk layers.
+        hidden_dim: Trunk width.
+        skip_layer: The trunk layer, counted from 0, whose output the encoded position is joined to.
+        view_dim: Width of the view branch.
+        position_octaves: Octaves of the position's encoding (no factor pi, as in the original code).
+        direction_octaves: Octaves of the direction's encoding.
+
+    Raises:
+        ValueError: If the skip layer is not inside the trunk.
+    """
+
+    def __init__(
+        self,
+        num_layers: int = 8,
+        hidden_dim: int = 256,
+        skip_layer: int = 4,
+        view_dim: int = 128,
+        position_octaves: int = 10,
+        direction_octaves: int = 4,
+    ) -> None:
+        super().__init__()
+        if not 0 <= skip_layer < num_layers - 1:
+            raise ValueError(f"The skip layer must lie in [0, {num_layers - 2}], got {skip_layer}.")
+        self.skip_layer = skip_layer
+        self.position_encoding = FrequencyEncoding(3, position_octaves)
+        self.direction_encoding = FrequencyEncoding(3, direction_octaves)
+        position_dim = self.position_encoding.out_dim
+        widths = [position_dim] + [hidden_dim] * (num_layers - 1)
+        widths[skip_layer + 1] += position_dim
+        self.trunk = nn.ModuleList(nn.Linear(width, hidden_dim) for width in widths)
+        self.density = nn.Linear(hidden_dim, 1)
+        self.feature = nn.Linear(hidden_dim, hidden_dim)
+        self.view = nn.Linear(hidden_dim + self.direction_encoding.out_dim, view_dim)
+        self.colour = nn.Linear(view_dim, 3)
+
+    def forward(self, positions: Tensor, directions: Tensor) -> Tensor:
+        """Evaluate the field.
+
+        Args:
+            positions: ``(..., 3)``, world units.
+            directions: Unit view directions, ``(..., 3)``.
+
+        Returns:
+            Raw outputs ``(..., 4)``: colour before its sigmoid, then density before its ReLU.
+        """
+        encoded = self.position_encoding(positions)
+        hidden = encoded
+        for i, layer in enumerate(self.trunk):
+            hidden = layer(hidden).relu()
+            if i == self.skip_layer:
+                hidden = torch.cat([encoded, hidden], dim=-1)
+        viewed = torch.cat([self.feature(hidden), self.direction_encoding(directions)], dim=-1)
+        return torch.cat([self.colour(self.view(viewed).relu()), self.density(hidden)], dim=-1)
