@@ -15,7 +15,13 @@ from iga_nerfstudio.adjustment.eigen import EigenMethod, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
 from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
-from iga_nerfstudio.adjustment.representatives import SCORED, Chosen, Representative, choose, validate_representative
+from iga_nerfstudio.adjustment.representatives import (
+    SCORED,
+    Chosen,
+    Representative,
+    choose,
+    validate_representative,
+)
 from iga_nerfstudio.adjustment.transform import (
     BalanceRule,
     DegenerateKernelError,
@@ -123,7 +129,9 @@ class InductiveGradientAdjuster:
         if kernel not in get_args(KernelMethod):
             raise ValueError(f"Unknown kernel {kernel!r}. Choose one of {', '.join(get_args(KernelMethod))}.")
         if eigen_method not in get_args(EigenMethod):
-            raise ValueError(f"Unknown eigen method {eigen_method!r}. Choose one of {', '.join(get_args(EigenMethod))}.")
+            raise ValueError(
+                f"Unknown eigen method {eigen_method!r}. Choose one of {', '.join(get_args(EigenMethod))}."
+            )
         if refresh_interval < 1:
             raise ValueError(f"refresh_interval counts steps and must be at least 1, got {refresh_interval}.")
         if isinstance(grouping, Blocks):
@@ -153,7 +161,12 @@ class InductiveGradientAdjuster:
         return self.enabled and self.end > 0 and torch.is_grad_enabled()
 
     def __call__(
-        self, prediction: Tensor, inputs: Inputs, target: Tensor | None = None, *, scores: Tensor | None = None
+        self,
+        prediction: Tensor,
+        inputs: Inputs,
+        target: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
     ) -> Tensor:
         """Pass a batch's prediction on to the loss, with the gradient that comes back adjusted.
 
@@ -174,14 +187,16 @@ class InductiveGradientAdjuster:
             return prediction
         if self.representative == "largest_residual" and scores is None:
             if target is None:
-                raise ValueError("Representative 'largest_residual' needs the target: pass adjuster(prediction, inputs, target).")
+                raise ValueError(
+                    "Representative 'largest_residual' needs the target: pass adjuster(prediction, inputs, target)."
+                )
             scores = (prediction.detach() - target).square().sum(-1)
         groups = self.grouping.split(prediction)
         rows = inputs if isinstance(inputs, tuple) else (inputs,)
 
         def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
             grouped_scores = None if scores is None else self.grouping.split(scores.detach())
-            chosen = self.choose(groups.shape[:2], grouped_scores, groups.device)
+            chosen = self.choose((groups.shape[0], groups.shape[1]), grouped_scores, groups.device)
             return tuple(chosen.gather(self.grouping.split(x.detach())) for x in rows), chosen.weights
 
         return self.grouping.join(self.adjust(groups, representatives))
@@ -200,9 +215,9 @@ class InductiveGradientAdjuster:
         Raises:
             ValueError: If scores are needed and missing, or there are fewer than m slots.
         """
-        if self.representative == "random_once" and self._kept_slots is not None:
-            if self._kept_slots.shape[0] == size[0]:
-                return Chosen(self._kept_slots.to(device))
+        kept = self._kept_slots if self.representative == "random_once" else None
+        if kept is not None and kept.shape[0] == size[0]:
+            return Chosen(kept.to(device))
         chosen = choose(
             self.representative,
             self.num_representatives,
@@ -216,9 +231,7 @@ class InductiveGradientAdjuster:
             self._kept_slots = chosen.slots
         return chosen
 
-    def adjust(
-        self, values: Tensor, representatives: Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
-    ) -> Tensor:
+    def adjust(self, values: Tensor, representatives: Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]) -> Tensor:
         """The same for callers that have their own groups: identity forward, S_e along the first axis backward.
 
         Args:
@@ -252,7 +265,7 @@ class InductiveGradientAdjuster:
                 self._count("between_refreshes")
             return values
         self.diagnostics.adjusted = True
-        return _Rebalance.apply(values, self._transform, self._residual_not_finite)  # type: ignore[return-value]
+        return _Rebalance.apply(values, self._transform, self._residual_not_finite)
 
     def _new_transform(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> SpectralTransform | None:
         """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""

@@ -112,8 +112,8 @@ def per_sample_entk(
     rows = _rows(inputs)
     n = _num_samples(rows)
     _refuse_coupled_rows(network)
-    trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    others = {name: p for name, p in network.named_parameters() if not p.requires_grad}
+    trainable: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    others: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if not p.requires_grad}
     others |= dict(network.named_buffers())
     shares = _equal_shares(rows) if shares is None else shares
     kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
@@ -126,7 +126,10 @@ def per_sample_entk(
             step = max(1, min(n, limit // (2 * size)))
 
             def gradients(
-                first: int, chosen: dict[str, Tensor] = chosen, fixed: dict[str, Tensor] = fixed, step: int = step
+                first: int,
+                chosen: dict[str, Tensor] = chosen,
+                fixed: dict[str, Tensor] = fixed,
+                step: int = step,
             ) -> Tensor:
                 def scalar(parameters: dict[str, Tensor], sample: tuple[Tensor, ...], share: Tensor) -> Tensor:
                     alone = tuple(x[None] for x in sample)
@@ -183,7 +186,9 @@ class _LayerTrace:
         dtype = _accurate(self.inputs.dtype)
         inputs, cotangents = self.inputs.to(dtype), self.cotangents.to(dtype)
         return self.rule(
-            self.layer, inputs.reshape(n, -1, inputs.shape[-1]), cotangents.reshape(n, -1, cotangents.shape[-1])
+            self.layer,
+            inputs.reshape(n, -1, inputs.shape[-1]),
+            cotangents.reshape(n, -1, cotangents.shape[-1]),
         )
 
 
@@ -305,19 +310,21 @@ def _check_rows(
         share = _equal_shares_like(scalars) if shares is None else shares[i : i + 1].to(scalars)
         found = torch.autograd.grad((scalars * share).sum(), parameters, allow_unused=True)
         gradients.append(
-            torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(found, parameters, strict=True)])
+            torch.cat(
+                [(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(found, parameters, strict=True)]
+            )
         )
     stacked = torch.stack(gradients).to(kernel.dtype)
     expected, got = stacked @ stacked.T, kernel[:count, :count]
     if not (torch.isfinite(expected).all() and torch.isfinite(got).all()):
         return  # not a matter of structure; whoever uses the kernel sees that it is not finite
-    difference = (got - expected).abs().max().item()
-    if difference > CHECK_TOLERANCE * max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny):
+    scale = max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny)
+    difference = (got - expected).abs().max().item() / scale
+    if difference > CHECK_TOLERANCE:
         raise UnsupportedNetworkError(
             "The layerwise kernel disagrees with autograd on single rows (relative difference "
-            f"{difference / max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny):.2g}). Rows influence each "
-            "other (batch statistics, attention, dropout), or a weight is used outside its layer. Use per_sample_entk "
-            "if rows are independent."
+            f"{difference:.2g}). Rows influence each other (batch statistics, attention, dropout), or a weight is used "
+            "outside its layer. Use per_sample_entk if rows are independent."
         )
 
 

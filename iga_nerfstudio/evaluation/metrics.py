@@ -39,16 +39,17 @@ class ImageMetrics:
 
         Returns:
             ``psnr`` in dB, ``ssim`` (absent for images under 11 pixels, its window), and ``lpips`` (AlexNet; absent
-            without its weights).
+            without its weights and for images under 32 pixels).
         """
-        images = [image.detach().float().movedim(-1, 0)[None].clamp(0, 1) for image in (rendering, truth)]
-        metrics = {"psnr": peak_signal_noise_ratio(*images, data_range=1.0).item()}
-        if min(images[0].shape[-2:]) >= 11:
-            similarity = structural_similarity_index_measure(*images, data_range=1.0)
+        image, reference = _batch_of_one(rendering), _batch_of_one(truth)
+        smaller_side = min(image.shape[-2:])
+        metrics = {"psnr": peak_signal_noise_ratio(image, reference, data_range=1.0).item()}
+        if smaller_side >= 11:
+            similarity = structural_similarity_index_measure(image, reference, data_range=1.0)
             metrics["ssim"] = float(similarity if isinstance(similarity, Tensor) else similarity[0])
         lpips = self._lpips_network(rendering.device)
-        if lpips is not None and min(images[0].shape[-2:]) >= 32:
-            metrics["lpips"] = float(lpips(*images))
+        if lpips is not None and smaller_side >= 32:
+            metrics["lpips"] = float(lpips(image, reference))
         return metrics
 
     def _lpips_network(self, device: torch.device) -> nn.Module | None:
@@ -63,6 +64,11 @@ class ImageMetrics:
                     str(error).splitlines()[0] if str(error) else "no message",
                 )
         return None if self._lpips is None else self._lpips.to(device)
+
+
+def _batch_of_one(image: Tensor) -> Tensor:
+    """``(H, W, 3)`` to ``(1, 3, H, W)``, float32 in [0, 1]."""
+    return image.detach().float().movedim(-1, 0)[None].clamp(0, 1)
 
 
 def _build_lpips() -> nn.Module:

@@ -37,7 +37,7 @@ class IGABlender(Blender):
 
     config: IGABlenderDataParserConfig
 
-    def _generate_dataparser_outputs(self, split: str = "train") -> DataparserOutputs:
+    def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         for name in ("downscale_factor", "test_skip"):
             if getattr(self.config, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self.config, name)}.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
+from torch import Tensor
 
 from iga_nerfstudio.networks import NeRFMLP
 

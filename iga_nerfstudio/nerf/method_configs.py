@@ -1,4 +1,4 @@
-"""What ``ns-train`` offers: ``iga-nerf``, the paper's NeRF, and ``iga-nerf-tiny``, a small one for CPUs and the demo."""
+"""What ``ns-train`` offers: ``iga-nerf``, the paper's NeRF, and ``iga-nerf-tiny``, for CPUs and the demo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ _paper = IGATrainerConfig(
         model=IGANerfModelConfig(),
     ),
     optimizers={
-        "fields": {"optimizer": AdamOptimizerConfig(lr=5e-4, eps=1e-8), "scheduler": PowerDecaySchedulerConfig()}
+        "fields": {
+            "optimizer": AdamOptimizerConfig(lr=5e-4, eps=1e-8),
+            "scheduler": PowerDecaySchedulerConfig(),
+        }
     },
     # The loopback address: a viewer is nobody else's business unless its owner says so.
     viewer=ViewerConfig(websocket_host="127.0.0.1", num_rays_per_chunk=1 << 12),

@@ -25,8 +25,8 @@ from iga_nerfstudio.adjustment import (
     sum_of_sigmoids,
 )
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
-from iga_nerfstudio.networks import NeRFMLP
 from iga_nerfstudio.nerf.field import IGANerfField
+from iga_nerfstudio.networks import NeRFMLP
 
 READOUTS = {"activated": sum_of_sigmoids, "logits": sum_of_logits}
 
@@ -47,7 +47,7 @@ class AdjustmentConfig:
     representative: Literal["largest_weight", "random", "middle"] = "largest_weight"
     """Which sample stands for its ray in the kernel."""
     num_representatives: int = 1
-    """Samples per ray in the kernel. With largest_weight and more than one, they count in proportion to their weight."""
+    """Samples per ray in the kernel. Several of largest_weight count in proportion to their weight."""
     readout: Literal["activated", "logits"] = "activated"
     """What the kernel differentiates: the sum of the sigmoids of colour and density (as the authors' code does), or
     the sum of the raw outputs."""
@@ -208,7 +208,10 @@ class IGANerfModel(Model):
             scores = weights.detach()[..., 0]
             chosen = self.adjuster.choose((scores.shape[0], scores.shape[1]), scores, scores.device)
             frustums = samples.frustums
-            return (chosen.gather(frustums.get_positions()), chosen.gather(frustums.directions)), chosen.weights
+            return (
+                chosen.gather(frustums.get_positions()),
+                chosen.gather(frustums.directions),
+            ), chosen.weights
 
         return self.adjuster.adjust(values, representatives)
 

@@ -53,7 +53,14 @@ class IGATrainer(Trainer):
             raise ValueError(f"There is no checkpoint {path}.{_alternatives(path)}")
         try:
             super()._load_checkpoint()
-        except (RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            KeyError,
+            zipfile.BadZipFile,
+            pickle.UnpicklingError,
+        ) as error:
             raise ValueError(
                 f"The checkpoint {path} cannot be read: it is truncated, damaged or of another model "
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})."

@@ -114,9 +114,7 @@ def _is_complete(output_dir: Path, arguments: dict[str, int], splits: dict[str, 
 
 def _wanted_files(output_dir: Path, splits: dict[str, FloatArray]) -> list[Path]:
     """All images and transforms files of the scene."""
-    images = [
-        output_dir / split / f"r_{i}.png" for split, cameras in splits.items() for i in range(len(cameras))
-    ]
+    images = [output_dir / split / f"r_{i}.png" for split, cameras in splits.items() for i in range(len(cameras))]
     return images + [output_dir / f"transforms_{split}.json" for split in splits]
 
 
@@ -139,9 +137,7 @@ def _read_marker(path: Path) -> dict[str, object]:
     except ValueError:  # Not JSON, or not even text.
         content = None
     if not isinstance(content, dict) or content.get("scene") != _NAME:
-        raise ValueError(
-            f"{path} was not written by this program, so its folder is left as it is. Choose another one."
-        )
+        raise ValueError(f"{path} was not written by this program, so its folder is left as it is. Choose another one.")
     return content
 
 
@@ -160,9 +156,7 @@ def _write_scene(
         _write_json(output_dir / f"transforms_{split}.json", _transforms(split, cameras))
 
 
-def _write_images(
-    output_dir: Path, resolution: int, splits: dict[str, FloatArray], on_view: ViewCallback
-) -> None:
+def _write_images(output_dir: Path, resolution: int, splits: dict[str, FloatArray], on_view: ViewCallback) -> None:
     views = [(split, i, camera) for split, cameras in splits.items() for i, camera in enumerate(cameras)]
     on_view(0, len(views))
     for written, (split, i, camera) in enumerate(views, start=1):

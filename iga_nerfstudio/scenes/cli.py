@@ -59,9 +59,7 @@ def _write_with_progress(options: SceneOptions) -> bool:
             num_train=options.num_train,
             num_val=options.num_val,
             num_test=options.num_test,
-            on_view=lambda written, total: progress.update(
-                task, completed=written, total=total, visible=True
-            ),
+            on_view=lambda written, total: progress.update(task, completed=written, total=total, visible=True),
         )
         return progress.tasks[0].visible
 

@@ -98,9 +98,7 @@ def _cameras_at(elevations: FloatArray, azimuths: FloatArray) -> FloatArray:
     return np.array([look_at_origin(CAMERA_DISTANCE * position) for position in positions]).reshape(-1, 4, 4)
 
 
-def render_view(
-    camera_to_world: FloatArray, resolution: int, camera_angle_x: float = CAMERA_ANGLE_X
-) -> FloatArray:
+def render_view(camera_to_world: FloatArray, resolution: int, camera_angle_x: float = CAMERA_ANGLE_X) -> FloatArray:
     """Render the built-in scene.
 
     Args:
@@ -119,9 +117,7 @@ def render_view(
     _validate_view(camera_to_world, resolution, camera_angle_x)
     rows_at_once = max(1, _RAYS_AT_ONCE // (resolution * _SAMPLES_PER_EDGE**2))
     bands = [
-        _render_rows(
-            camera_to_world, resolution, camera_angle_x, first, min(first + rows_at_once, resolution)
-        )
+        _render_rows(camera_to_world, resolution, camera_angle_x, first, min(first + rows_at_once, resolution))
         for first in range(0, resolution, rows_at_once)
     ]
     return np.concatenate(bands)
@@ -151,17 +147,11 @@ def pixel_directions(
 
 def _validate_view(camera_to_world: FloatArray, resolution: int, camera_angle_x: float) -> None:
     if camera_to_world.shape != (4, 4):
-        raise ValueError(
-            f"camera_to_world must be a 4 x 4 matrix, but has shape {camera_to_world.shape}. Add what is missing."
-        )
+        raise ValueError(f"camera_to_world must be a 4 x 4 matrix, but has shape {camera_to_world.shape}. Complete it.")
     if not np.all(np.isfinite(camera_to_world)):
-        raise ValueError(
-            "camera_to_world has entries that are not finite numbers. Pass a finite camera matrix."
-        )
+        raise ValueError("camera_to_world has entries that are not finite numbers. Pass a finite camera matrix.")
     if resolution < MIN_RESOLUTION:
-        raise ValueError(
-            f"resolution must be at least {MIN_RESOLUTION} pixels, but it is {resolution}. Raise it."
-        )
+        raise ValueError(f"resolution must be at least {MIN_RESOLUTION} pixels, but it is {resolution}. Raise it.")
     if not 0.0 < camera_angle_x < np.pi:
         raise ValueError(f"camera_angle_x must lie between 0 and pi, but is {camera_angle_x}. Pass radians.")
 

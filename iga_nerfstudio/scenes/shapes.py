@@ -53,9 +53,7 @@ def length(x: FloatArray, y: FloatArray) -> FloatArray:
     return np.sqrt(x * x + y * y)
 
 
-def ball_crossings(
-    origins: FloatArray, directions: FloatArray, radius: float
-) -> tuple[FloatArray, FloatArray]:
+def ball_crossings(origins: FloatArray, directions: FloatArray, radius: float) -> tuple[FloatArray, FloatArray]:
     """Where rays enter and leave the ball of ``radius`` around the origin.
 
     Args:
@@ -119,9 +117,7 @@ class Box:
         divisors = _away_from_zero(directions)
         to_lower = (-np.array(self.half_size) - origins) / divisors
         to_upper = (np.array(self.half_size) - origins) / divisors
-        crossings = np.stack(
-            [np.minimum(to_lower, to_upper).max(axis=1), np.maximum(to_lower, to_upper).min(axis=1)]
-        )
+        crossings = np.stack([np.minimum(to_lower, to_upper).max(axis=1), np.maximum(to_lower, to_upper).min(axis=1)])
         return _nearest_valid(crossings, crossings[0] <= crossings[1])
 
     def normals(self, points: FloatArray) -> FloatArray:
@@ -161,9 +157,7 @@ class Frustum:
         caps, caps_valid = self._cap_crossings(origins, directions)
         return _nearest_valid(np.concatenate([side, caps]), np.concatenate([side_valid, caps_valid]))
 
-    def _side_crossings(
-        self, origins: FloatArray, directions: FloatArray
-    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def _side_crossings(self, origins: FloatArray, directions: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         x, y, z = origins.T
         dx, dy, dz = directions.T
         radius = self.radius_at(z)
@@ -177,9 +171,7 @@ class Frustum:
         within = np.abs(z + crossings * dz) <= self.height / 2
         return crossings, within & (square >= 0.0)
 
-    def _cap_crossings(
-        self, origins: FloatArray, directions: FloatArray
-    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+    def _cap_crossings(self, origins: FloatArray, directions: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
         caps = np.array([[-self.height / 2], [self.height / 2]])
         radii = np.array([[self.bottom_radius], [self.top_radius]])
         crossings = (caps - origins[:, 2]) / _away_from_zero(directions[:, 2])
@@ -192,9 +184,7 @@ class Frustum:
         across = length(points[:, 0], points[:, 1])
         to_cap = np.abs(np.abs(points[:, 2]) - self.height / 2)
         on_cap = to_cap < np.abs(across - self.radius_at(points[:, 2]))
-        side = np.column_stack(
-            [points[:, :2] / _away_from_zero(across)[:, None], np.full(len(points), -self.slope)]
-        )
+        side = np.column_stack([points[:, :2] / _away_from_zero(across)[:, None], np.full(len(points), -self.slope)])
         side /= np.hypot(1.0, self.slope)
         cap = np.column_stack([np.zeros((len(points), 2)), np.sign(points[:, 2])])
         return np.where(on_cap[:, None], cap, side)
@@ -214,9 +204,7 @@ class Torus:
 
     def signed_distance(self, points: FloatArray) -> FloatArray:
         """Distance to the surface, negative inside the tube; ``(n, 3)`` to ``(n,)``."""
-        return (
-            np.hypot(length(points[:, 0], points[:, 1]) - self.ring_radius, points[:, 2]) - self.tube_radius
-        )
+        return np.hypot(length(points[:, 0], points[:, 1]) - self.ring_radius, points[:, 2]) - self.tube_radius
 
     def intersect(self, origins: FloatArray, directions: FloatArray) -> FloatArray:
         """See :meth:`Shape.intersect`."""

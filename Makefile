@@ -1,0 +1,35 @@
+# `make demo` and `make test` do everything a fresh clone needs, the environment included.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Installation is complete when this file is newer than what it was made from.
+READY := $(VENV)/.installed
+
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test lint format clean
+
+demo: $(READY)  ## Render a scene, train iga-nerf-tiny on it, evaluate it, show the result.
+	$(BIN)/iga-demo
+
+test: $(READY)  ## Run every test.
+	$(BIN)/pytest
+
+lint: $(READY)  ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info outputs data
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try: make PYTHON=python3.11 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

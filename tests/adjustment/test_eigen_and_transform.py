@@ -1,0 +1,178 @@
+"""Eigenpairs and the low-rank transform against the full decomposition and the dense matrix of the paper."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from iga_nerfstudio import DegenerateKernelError, SpectralTransform, leading_eigenpairs
+
+
+def kernel_with(spectrum: Tensor, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    n = spectrum.shape[0]
+    basis, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    kernel = (basis * spectrum) @ basis.T
+    return 0.5 * (kernel + kernel.T)
+
+
+def dense_transform(kernel: Tensor, start: int, end: int, rule: str) -> Tensor:
+    """S = sum_i (g_i / lambda_i) v_i v_i^T over the whole spectrum (paper Eq. 5 and Sec. 3.4)."""
+    values, vectors = torch.linalg.eigh(kernel)
+    values, vectors = values.flip(0), vectors.flip(1)
+    factors = torch.ones_like(values)
+    target = values[end] if rule == "adam" else values[start - 1]
+    factors[start - 1 : end] = target / values[start - 1 : end]
+    return (vectors * factors) @ vectors.T
+
+
+SPECTRA = {
+    "steep": 10.0 ** torch.linspace(3, -6, 200, dtype=torch.float64),
+    "flat": torch.linspace(1.2, 1.0, 200, dtype=torch.float64),
+    "degenerate": torch.cat([torch.full((5,), 9.0), torch.full((30,), 4.0), torch.full((165,), 1.0)]).double(),
+    "rank deficient": torch.cat([torch.linspace(50, 1, 60), torch.zeros(140)]).double(),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize(("start", "end"), [(1, 1), (1, 20), (5, 20), (20, 20), (1, 40)])
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+def test_apply_matches_the_dense_matrix(name, start, end, rule):
+    kernel = kernel_with(SPECTRA[name])
+    values, vectors = leading_eigenpairs(kernel, end + 1, "dense")
+    transform = SpectralTransform.from_eigenpairs(values, vectors, start=start, end=end, rule=rule)
+    residual = torch.randn(200, 4, 3, dtype=torch.float64)
+    expected = (dense_transform(kernel, start, end, rule) @ residual.flatten(1)).reshape(residual.shape)
+    assert ((transform.apply(residual) - expected).norm() / expected.norm()).item() < 1e-5
+    assert torch.allclose(transform.dense() @ residual.flatten(1), transform.apply(residual).flatten(1))
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize(("start", "end"), [(1, 1), (1, 20), (5, 20), (20, 20), (1, 40)])
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+def test_float32_apply_matches_the_dense_matrix_of_its_eigenpairs(name, start, end, rule):
+    """A range that cuts through repeated eigenvalues has many right transforms; each is right for its eigenpairs."""
+    values, vectors = leading_eigenpairs(kernel_with(SPECTRA[name]).float(), end + 1, "dense")
+    exact_values, exact_vectors = values.double(), vectors.double()
+    target = exact_values[end] if rule == "adam" else exact_values[start - 1]
+    balanced = slice(start - 1, end)
+    dense = (
+        torch.eye(200, dtype=torch.float64)
+        + (exact_vectors[:, balanced] * (target / exact_values[balanced] - 1)) @ exact_vectors[:, balanced].T
+    )
+    residual = torch.randn(200, 12)
+    applied = SpectralTransform.from_eigenpairs(values, vectors, start=start, end=end, rule=rule).apply(residual)
+    expected = dense @ residual.double()
+    assert ((applied - expected).norm() / expected.norm()).item() < 1e-5
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("method", ["auto", "subspace"])
+def test_iterated_eigenpairs_give_the_same_transform(name, dtype, method):
+    """Bases of repeated eigenvalues are arbitrary, so what is compared is S and the eigenvalues."""
+    kernel = kernel_with(SPECTRA[name])
+    values, vectors = leading_eigenpairs(kernel.to(dtype), 21, method)
+    exact = leading_eigenpairs(kernel, 21, "dense")[0]
+    assert ((values - exact).abs() / exact).max().item() < 1e-4
+    assert torch.allclose(vectors.T @ vectors, torch.eye(21, dtype=dtype), atol=1e-4)
+    transform = SpectralTransform.from_eigenpairs(values, vectors, end=20).dense()
+    expected = dense_transform(kernel, 1, 20, "adam")
+    assert torch.linalg.matrix_norm(transform.double() - expected, 2).item() < 5e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2, 40),
+    seed=st.integers(0, 10_000),
+    decay=st.floats(0.0, 4.0),
+    data=st.data(),
+    rule=st.sampled_from(["adam", "sgd"]),
+)
+def test_any_kernel_and_range(n, seed, decay, data, rule):
+    kernel = kernel_with(10.0 ** -torch.linspace(0, decay, n, dtype=torch.float64), seed)
+    end = data.draw(st.integers(1, n - 1))
+    start = data.draw(st.integers(1, end))
+    values, vectors = leading_eigenpairs(kernel, end + 1)
+    transform = SpectralTransform.from_eigenpairs(values, vectors, start=start, end=end, rule=rule)
+    expected = dense_transform(kernel, start, end, rule)
+    assert torch.allclose(transform.dense(), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_balanced_kernel_has_the_promised_spectrum():
+    """S K has end - start + 2 equal leading eigenvalues under Adam's rule (Sec. 3.4)."""
+    kernel = kernel_with(SPECTRA["steep"])
+    transform = SpectralTransform.from_eigenpairs(*leading_eigenpairs(kernel, 11), end=10)
+    balanced = torch.linalg.eigvals(transform.dense() @ kernel).real.sort(descending=True).values
+    assert torch.allclose(balanced[:11], SPECTRA["steep"][10].expand(11), rtol=1e-6)
+    assert torch.allclose(balanced[11:60], SPECTRA["steep"][11:60], rtol=1e-6)
+
+
+def test_a_good_start_and_a_useless_one_give_the_same_pairs():
+    kernel = kernel_with(10.0 ** torch.linspace(3, -3, 300, dtype=torch.float64))
+    expected, vectors = leading_eigenpairs(kernel, 10, "dense")
+    for start in (vectors, vectors[:, :3], torch.randn(300, 40, dtype=torch.float64)):
+        values, _ = leading_eigenpairs(kernel, 10, "subspace", start=start)
+        assert torch.allclose(values, expected, rtol=1e-4)
+
+
+def test_end_zero_is_the_identity():
+    residual = torch.randn(8, 3)
+    transform = SpectralTransform.from_eigenpairs(torch.ones(1), torch.ones(8, 1), end=0)
+    assert transform.apply(residual) is residual
+
+
+def test_half_precision_residuals_keep_their_dtype():
+    values, vectors = leading_eigenpairs(kernel_with(SPECTRA["steep"]).float(), 6)
+    transform = SpectralTransform.from_eigenpairs(values, vectors, end=5)
+    residual = torch.randn(200, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = transform.apply(residual.bfloat16())
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.float(), transform.apply(residual), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"end": 3, "start": 4}, "end must not be smaller than start"),
+        ({"end": -1}, "must not be negative"),
+        ({"end": 3, "start": 0}, "counts eigenvalues from 1"),
+        ({"end": 3, "rule": "adamw"}, "Unknown balance rule 'adamw'"),
+        ({"end": 8}, "needs 9 leading eigenpairs, got 8"),
+    ],
+)
+def test_bad_ranges_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SpectralTransform.from_eigenpairs(torch.arange(8.0, 0.0, -1), torch.eye(8), **arguments)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 0.0, -1.0])
+def test_a_spectrum_that_cannot_be_balanced_is_refused(bad):
+    values = torch.tensor([4.0, 3.0, 2.0, bad])
+    with pytest.raises(DegenerateKernelError):
+        SpectralTransform.from_eigenpairs(values, torch.eye(8)[:, :4], end=3)
+
+
+def test_the_rank_is_named_when_end_reaches_past_it():
+    kernel = kernel_with(SPECTRA["rank deficient"]).float()
+    with pytest.raises(DegenerateKernelError, match="numerical rank of 60"):
+        SpectralTransform.from_eigenpairs(*leading_eigenpairs(kernel, 71, "dense"), end=70)
+
+
+def test_bad_kernels_and_counts_are_refused():
+    for kernel, count, message in (
+        (torch.ones(3, 4), 1, "square"),
+        (torch.eye(3), 4, "count must lie in"),
+        (torch.eye(3), 0, "count must lie in"),
+        (torch.full((3, 3), torch.nan), 1, "NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            leading_eigenpairs(kernel, count)
+    with pytest.raises(ValueError, match="Unknown eigen method"):
+        leading_eigenpairs(torch.eye(3), 1, "lanczos")
+    with pytest.raises(ValueError, match="first axis must run over the groups"):
+        SpectralTransform.from_eigenpairs(torch.ones(3), torch.eye(8)[:, :3], end=2).apply(torch.ones(7, 3))

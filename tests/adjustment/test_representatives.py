@@ -1,0 +1,65 @@
+"""Who is chosen to stand for a group."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from iga_nerfstudio import Intervals, choose
+
+SCORES = torch.tensor([[1.0, 5.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 9.0, 8.0]])
+RAGGED = torch.tensor([[True] * 4, [True] * 4, [True, True, False, False]])
+
+
+def test_largest_score():
+    assert choose("largest_residual", 1, (3, 4), scores=SCORES).slots[[0, 2], 0].tolist() == [1, 2]
+    assert choose("largest_residual", 1, (3, 4), scores=SCORES, mask=RAGGED).slots[2].item() == 0
+
+
+def test_heaviest_samples_count_in_proportion():
+    chosen = choose("largest_weight", 2, (3, 4), scores=SCORES)
+    assert chosen.slots[0].tolist() == [1, 2]
+    assert chosen.weights is not None
+    assert torch.allclose(chosen.weights[0], torch.tensor([5 / 8, 3 / 8]))
+    # A ray through empty space has no weight anywhere: equal shares, nothing divided by zero.
+    assert torch.allclose(chosen.weights[1], torch.tensor([0.5, 0.5]))
+
+
+def test_middle_of_full_and_ragged_groups():
+    assert choose("middle", 1, (3, 4)).slots[:, 0].tolist() == [2, 2, 2]
+    assert choose("middle", 1, (3, 4), mask=RAGGED).slots[:, 0].tolist() == [2, 2, 1]
+    late = torch.tensor([[False, True, True, True]])
+    assert choose("middle", 1, (1, 4), mask=late).slots.item() == 2
+
+
+@pytest.mark.parametrize("name", ["random", "random_once", "mean"])
+def test_drawn_slots_are_distinct_filled_and_reproducible(name):
+    count = 3
+    mask = Intervals(18, 4).mask
+    assert mask is not None
+    draws = [choose(name, count, (5, 4), mask=mask, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+    assert torch.equal(draws[0].slots, draws[1].slots)
+    assert bool(mask.gather(1, draws[0].slots).all())
+    assert all(len(set(row.tolist())) == count for row in draws[0].slots[:4])
+    assert len(set(draws[0].slots[4].tolist())) == 2
+
+
+def test_random_slots_are_uniform():
+    generator = torch.Generator().manual_seed(0)
+    slots = choose("random", 1, (4000, 5), generator=generator).slots
+    assert (torch.bincount(slots[:, 0], minlength=5) - 800).abs().max() < 120
+
+
+def test_gather_picks_rows():
+    groups = torch.arange(24.0).reshape(3, 4, 2)
+    one = choose("largest_residual", 1, (3, 4), scores=SCORES).gather(groups)
+    assert one[0].tolist() == [2.0, 3.0]
+    assert one.shape == (3, 2)
+    assert choose("largest_weight", 2, (3, 4), scores=SCORES).gather(groups).shape == (3, 2, 2)
+
+
+def test_missing_scores_and_too_many_points_are_refused():
+    with pytest.raises(ValueError, match="needs a score"):
+        choose("largest_weight", 1, (3, 4))
+    with pytest.raises(ValueError, match="5 representative points in groups of 4"):
+        choose("random", 5, (3, 4))
