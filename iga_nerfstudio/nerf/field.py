@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from nerfstudio.cameras.rays import RaySamples
 from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
@@ -22,9 +23,10 @@ class IGANerfField(Field):
         self.network = network
 
     def raw_outputs(self, ray_samples: RaySamples) -> Tensor:
-        """The network's outputs before their activations, float32 ``(n, p, 4)``."""
+        """The network's outputs before their activations, ``(n, p, 4)``, float32 or better."""
+        raw = self.network(ray_samples.frustums.get_positions(), ray_samples.frustums.directions)
         # Under mixed precision the layers run in half precision; rendering does not.
-        return self.network(ray_samples.frustums.get_positions(), ray_samples.frustums.directions).float()
+        return raw.to(torch.promote_types(raw.dtype, torch.float32))
 
     @staticmethod
     def activate(raw: Tensor) -> tuple[Tensor, Tensor]:

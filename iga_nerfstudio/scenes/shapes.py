@@ -204,7 +204,8 @@ class Torus:
 
     def signed_distance(self, points: FloatArray) -> FloatArray:
         """Distance to the surface, negative inside the tube; ``(n, 3)`` to ``(n,)``."""
-        return np.hypot(length(points[:, 0], points[:, 1]) - self.ring_radius, points[:, 2]) - self.tube_radius
+        from_circle = length(points[:, 0], points[:, 1]) - self.ring_radius
+        return length(from_circle, points[:, 2]) - self.tube_radius
 
     def intersect(self, origins: FloatArray, directions: FloatArray) -> FloatArray:
         """See :meth:`Shape.intersect`."""

@@ -19,7 +19,7 @@ from iga_nerfstudio.scenes import (
     render,
     render_view,
 )
-from iga_nerfstudio.scenes.composition import PARTS, cast_rays
+from iga_nerfstudio.scenes.composition import PARTS, cast_rays, is_blocked
 from iga_nerfstudio.scenes.shapes import Box, FloatArray, Sphere
 from iga_nerfstudio.scenes.textures import solid
 
@@ -164,6 +164,15 @@ class TestTextures:
         columns = 48 + 5 * np.arange(-7, 8)
         dark = view[rows][:, columns, :3].mean(axis=-1) < 0.35
         assert ["".join(" #"[mark] for mark in line) for line in dark.astype(int)] == IGA
+
+    def test_shadows_are_darker(self) -> None:
+        base = dataclasses.replace(PARTS[0], texture=solid(np.full(3, 0.6)))
+        points = np.random.default_rng(8).uniform(-0.8, 0.8, size=(500, 3))
+        points[:, 2] = base.position[2] + 0.08
+        brightness = render._shade(base, points, np.broadcast_to([0.0, 0.0, -1.0], points.shape)).mean(axis=1)
+        shadowed = is_blocked(points + np.array([0.0, 0.0, 1e-4]), render._LIGHT)
+        assert 0.1 < shadowed.mean() < 0.9
+        assert brightness[shadowed].max() < 0.8 * brightness[~shadowed].min()
 
     def test_only_the_glossy_sphere_depends_on_the_view(self) -> None:
         sphere = next(i for i, part in enumerate(PARTS) if isinstance(part.shape, Sphere))

@@ -1,0 +1,236 @@
+"""The model's training step: what is adjusted, what is left alone, and that plain means plain."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from iga_nerfstudio import SpectralTransform, layerwise_entk, leading_eigenpairs, sum_of_sigmoids
+from iga_nerfstudio.nerf.field import IGANerfField
+from tests.nerf.conftest import train
+
+
+def step_gradients(pipeline) -> dict[str, Tensor]:
+    """Gradients of the first training step, by parameter."""
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    pipeline.zero_grad()
+    _, losses, _ = pipeline.get_train_loss_dict(0)
+    sum(losses.values()).backward()
+    return {name: p.grad.clone() for name, p in pipeline.model.named_parameters() if p.grad is not None}
+
+
+def test_coarse_gradients_are_untouched_and_fine_ones_adjusted(make_pipeline):
+    plain, adjusted = step_gradients(make_pipeline(enabled=False)), step_gradients(make_pipeline())
+    assert plain.keys() == adjusted.keys()
+    for name, gradient in plain.items():
+        if name.startswith("field_coarse"):
+            assert torch.equal(gradient, adjusted[name]), name
+    fine = [name for name in plain if name.startswith("field_fine")]
+    assert len(fine) == 16
+    assert all(not torch.equal(plain[name], adjusted[name]) for name in fine if plain[name].any())
+
+
+@pytest.mark.parametrize("off", [{"enabled": False}, {"end": 0}])
+def test_switched_off_trains_bit_for_bit_alike(make_pipeline, off):
+    """Whatever the adjustment's other settings are, off is off: same network, data, losses and weights."""
+    reference, other = (
+        make_pipeline(enabled=False),
+        make_pipeline(representative="random", num_representatives=2, **off),
+    )
+    torch.manual_seed(3)
+    random.seed(3)
+    losses = train(reference, 5)
+    torch.manual_seed(3)
+    random.seed(3)
+    assert train(other, 5) == losses
+    for (name, a), (_, b) in zip(reference.named_parameters(), other.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_adjustment_takes_nothing_from_the_global_random_state(make_pipeline):
+    states = []
+    for enabled in (False, True):
+        pipeline = make_pipeline(enabled=enabled, representative="random")
+        step_gradients(pipeline)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+@pytest.mark.parametrize("granularity", ["ray", "sample"])
+@pytest.mark.parametrize(("count", "representative"), [(1, "largest_weight"), (3, "largest_weight")])
+def test_step_gradient_is_equation_4_written_out(make_pipeline, granularity, count, representative):
+    """Double precision, a naive loop over everything: representatives, kernel, dense S_e, residual, backward."""
+    pipeline = make_pipeline(granularity=granularity, num_representatives=count, representative=representative)
+    model = pipeline.model.double()
+    bundle, batch = pipeline.datamanager.next_train(0)
+    batch["image"] = batch["image"].double()
+    bundle = bundle.to("cpu")
+    for name in ("origins", "directions", "pixel_area"):
+        setattr(bundle, name, getattr(bundle, name).double())
+    parameters = list(model.field_fine.parameters())
+    model.sampler_uniform.train_stratified = model.sampler_pdf.train_stratified = False
+
+    outputs = model(bundle)
+    got = torch.autograd.grad(model.get_loss_dict(outputs, batch)["rgb_loss_fine"], parameters)
+
+    model.adjuster.enabled = False
+    bundle = model.collider(bundle)
+    coarse = model.sampler_uniform(bundle)
+    _, weights = model._render(model.field_coarse.raw_outputs(coarse), coarse)
+    fine = model.sampler_pdf(bundle, coarse, weights)
+    raw = model.field_fine.network(fine.frustums.get_positions(), fine.frustums.directions)
+    rendered, weights = model._render(raw, fine)
+    columns = []
+    for ray in range(raw.shape[0]):
+        heaviest = weights[ray, :, 0].argsort(descending=True, stable=True)[:count]
+        share = weights[ray, heaviest, 0].detach()
+        share = torch.ones(1, dtype=torch.float64) if count == 1 else share / share.sum()
+        points = model.field_fine.network(
+            fine.frustums.get_positions()[ray, heaviest], fine.frustums.directions[ray, heaviest]
+        )
+        scalar = (points.sigmoid().sum(1) / 2 * share).sum()
+        columns.append(torch.cat([g.flatten() for g in torch.autograd.grad(scalar, parameters)]))
+    jacobian = torch.stack(columns, 1)
+    values, vectors = torch.linalg.eigh(jacobian.T @ jacobian)
+    values, vectors = values.flip(0), vectors.flip(1)
+    factors = torch.ones_like(values)
+    factors[:6] = values[6] / values[:6]
+    transform = (vectors * factors) @ vectors.T
+    carrier = rendered["rgb"] if granularity == "ray" else raw
+    loss = mse_loss(rendered["rgb"], batch["image"])
+    (residual,) = torch.autograd.grad(loss, carrier, retain_graph=True)
+    adjusted = (transform @ residual.flatten(1)).reshape(residual.shape)
+    expected = torch.autograd.grad(carrier, parameters, adjusted)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-9 * float(b.abs().max()) + 1e-14)
+
+
+def test_mixed_precision_keeps_the_kernel_accurate(make_pipeline):
+    """The layers run in bfloat16 under autocast; the kernel is that of the float32 network."""
+    pipeline = make_pipeline()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, losses, _ = pipeline.get_train_loss_dict(0)
+        loss = sum(losses.values())
+    (1024.0 * loss).backward()
+    diagnostics = pipeline.model.adjuster.diagnostics
+    assert diagnostics.adjusted
+    assert diagnostics.eigenvalues.dtype == torch.float32
+    torch.manual_seed(0)
+    network = pipeline.model.field_fine.network
+    inputs = (torch.rand(30, 3), torch.rand(30, 3))
+    exact = layerwise_entk(network, inputs, sum_of_sigmoids)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(layerwise_entk(network, inputs, sum_of_sigmoids), exact)
+
+
+def test_training_learns_the_scene(make_pipeline):
+    losses = train(make_pipeline(), 60)
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_rendering_and_evaluation_are_not_adjusted(make_pipeline):
+    pipeline = make_pipeline()
+    pipeline.get_eval_loss_dict(0)
+    assert pipeline.model.adjuster.diagnostics.step == 0
+    metrics, images = pipeline.get_eval_image_metrics_and_images(0)
+    assert pipeline.model.adjuster.diagnostics.step == 0
+    assert {"psnr", "ssim", "coarse_psnr"} <= metrics.keys()
+    assert images["img"].shape == (24, 72, 3)
+
+
+def test_outputs_have_the_names_that_viewer_and_renderer_expect(make_pipeline):
+    pipeline = make_pipeline()
+    pipeline.eval()
+    outputs = pipeline.model.get_outputs_for_camera(pipeline.datamanager.eval_dataset.cameras[0:1])
+    assert outputs["rgb"].shape == (24, 24, 3)
+    assert outputs["depth"].shape == outputs["accumulation"].shape == (24, 24, 1)
+    assert {"rgb_coarse", "depth_coarse", "accumulation_coarse"} <= outputs.keys()
+
+
+def test_diagnostics_reach_the_metrics(make_pipeline):
+    pipeline = make_pipeline()
+    _, _, metrics = pipeline.get_train_loss_dict(0)
+    assert {"iga/leading_eigenvalue", "iga/target_eigenvalue", "iga/effective_rank", "iga/steps_unadjusted"} <= set(
+        metrics
+    )
+    assert metrics["iga/leading_eigenvalue"] >= metrics["iga/target_eigenvalue"] > 0
+    _, _, metrics = make_pipeline(enabled=False).get_train_loss_dict(0)
+    assert not any(name.startswith("iga/") for name in metrics)
+
+
+def test_an_all_background_batch_trains_on(make_pipeline):
+    """No density anywhere: every weight is zero, the first sample stands for its ray, nothing breaks."""
+    pipeline = make_pipeline()
+    for field in (pipeline.model.field_coarse, pipeline.model.field_fine):
+        field.network.density.bias.data.fill_(-1e3)
+    bundle, batch = pipeline.datamanager.next_train(0)
+    batch["image"] = torch.ones_like(batch["image"])
+    outputs = pipeline.model(bundle)
+    assert torch.equal(outputs["rgb"], torch.ones_like(outputs["rgb"]))
+    sum(pipeline.model.get_loss_dict(outputs, batch).values()).backward()
+    gradients = [p.grad for p in pipeline.model.parameters() if p.grad is not None]
+    assert all(torch.isfinite(g).all() for g in gradients)
+
+
+def test_a_nan_in_the_fine_field_is_reported_and_the_run_goes_on(make_pipeline, caplog):
+    pipeline = make_pipeline()
+    pipeline.model.field_fine.network.trunk[0].weight.data[0, 0] = torch.nan
+    _, losses, _ = pipeline.get_train_loss_dict(0)
+    sum(losses.values()).backward()
+    assert pipeline.model.adjuster.diagnostics.unadjusted["kernel_not_finite"] == 1
+    assert "the kernel holds NaN or infinite entries" in caplog.text
+
+
+def test_checkpoints_hold_the_adjuster_and_nothing_of_lpips(make_pipeline, tmp_path):
+    pipeline = make_pipeline()
+    train(pipeline, 3)
+    pipeline.get_eval_image_metrics_and_images(0)
+    state = pipeline.state_dict()
+    assert not any("lpips" in key or "alexnet" in key for key in state)
+    torch.save(state, tmp_path / "pipeline.pt")
+    other = make_pipeline(seed=9)
+    other.load_pipeline(torch.load(tmp_path / "pipeline.pt", weights_only=True), step=3)
+    assert other.model.adjuster.diagnostics.step == 3
+    plain = make_pipeline(seed=9, enabled=False)
+    plain.load_pipeline(torch.load(tmp_path / "pipeline.pt", weights_only=True), step=3)
+    for a, b in zip(pipeline.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_representative_is_the_heaviest_sample(make_pipeline, monkeypatch):
+    pipeline = make_pipeline()
+    seen = {}
+    model = pipeline.model
+    original = model.adjuster._entk
+    monkeypatch.setattr(
+        model.adjuster, "_entk", lambda inputs, shares: seen.update(x=inputs) or original(inputs, shares)
+    )
+    bundle, _ = pipeline.datamanager.next_train(0)
+    samples = {}
+    render = model._render
+
+    def spy(raw, ray_samples):
+        out = render(raw, ray_samples)
+        samples["fine"], samples["weights"] = ray_samples, out[1]
+        return out
+
+    monkeypatch.setattr(model, "_render", spy)
+    model(bundle)
+    positions = samples["fine"].frustums.get_positions()
+    heaviest = samples["weights"][..., 0].argmax(1)
+    assert torch.equal(seen["x"][0], positions[torch.arange(len(heaviest)), heaviest])
+
+
+def test_kernel_of_the_field_and_its_transform_are_usable_by_hand(make_pipeline):
+    network = make_pipeline().model.field_fine.network
+    inputs = (torch.rand(20, 3), torch.rand(20, 3))
+    values, vectors = leading_eigenpairs(layerwise_entk(network, inputs), 6)
+    assert SpectralTransform.from_eigenpairs(values, vectors, end=5).apply(torch.rand(20, 3)).shape == (20, 3)
+    assert IGANerfField.activate(network(*inputs))[0].shape == (20, 3)
