@@ -85,6 +85,9 @@ class IGANerfModelConfig(ModelConfig):
     """Octaves of the encoding of positions."""
     direction_octaves: int = 4
     """Octaves of the encoding of directions."""
+    initial_density: float = 0.1
+    """Starting bias of the density heads. A small positive one keeps ReLU densities from starting, and staying, at zero
+    everywhere, as happens to some seeds without it."""
     background_color: Literal["random", "last_sample", "black", "white"] = "white"
     """Colour behind the scene."""
     eval_num_rays_per_chunk: int = 4096
@@ -139,6 +142,7 @@ class IGANerfModel(Model):
                 view_dim=config.view_dim,
                 position_octaves=config.position_octaves,
                 direction_octaves=config.direction_octaves,
+                initial_density=config.initial_density,
             )
         )
 

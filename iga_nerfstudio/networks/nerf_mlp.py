@@ -21,6 +21,8 @@ class NeRFMLP(nn.Module):
         view_dim: Width of the view branch.
         position_octaves: Octaves of the position's encoding (no factor pi, as in the original code).
         direction_octaves: Octaves of the direction's encoding.
+        initial_density: Starting bias of the density head. A ReLU density that starts negative has no gradient;
+            where it does so everywhere the field stays empty for good.
 
     Raises:
         ValueError: If the skip layer is not inside the trunk.
@@ -34,6 +36,7 @@ class NeRFMLP(nn.Module):
         view_dim: int = 128,
         position_octaves: int = 10,
         direction_octaves: int = 4,
+        initial_density: float = 0.1,
     ) -> None:
         super().__init__()
         if not 0 <= skip_layer < num_layers - 1:
@@ -46,6 +49,7 @@ class NeRFMLP(nn.Module):
         widths[skip_layer + 1] += position_dim
         self.trunk = nn.ModuleList(nn.Linear(width, hidden_dim) for width in widths)
         self.density = nn.Linear(hidden_dim, 1)
+        nn.init.constant_(self.density.bias, initial_density)
         self.feature = nn.Linear(hidden_dim, hidden_dim)
         self.view = nn.Linear(hidden_dim + self.direction_encoding.out_dim, view_dim)
         self.colour = nn.Linear(view_dim, 3)

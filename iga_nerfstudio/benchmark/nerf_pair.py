@@ -1,0 +1,92 @@
+"""A scene trained with and without the adjustment, everything else equal: how the gain is measured."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from iga_nerfstudio.nerf.commands import default_device, evaluate, run_command
+
+METRICS = ("psnr", "ssim", "lpips", "coarse_psnr")
+
+
+def measure_nerf_pair(
+    data: Path,
+    method: str,
+    num_iterations: int,
+    downscale_factor: int,
+    test_skip: int,
+    seeds: tuple[int, ...],
+    runs: Path,
+) -> dict[str, Any]:
+    """Train pairs with ns-train and evaluate them with ns-eval.
+
+    A finished run is not trained again, so an interrupted measurement goes on where it stopped.
+
+    Args:
+        data: A Blender scene.
+        method: ``iga-nerf`` or ``iga-nerf-tiny``.
+        num_iterations: Training steps; the learning rate's decay is stretched to a tenth over them.
+        downscale_factor: Image shrinking.
+        test_skip: Every that many test views.
+        seeds: One pair per seed.
+        runs: Folder of the runs.
+
+    Returns:
+        Every run's metrics, and the mean gain.
+
+    Raises:
+        CommandError: If a run fails.
+    """
+    results = []
+    for seed in seeds:
+        for enabled in (False, True):
+            folder = runs / data.name / method / f"{'iga' if enabled else 'plain'}-{seed}-{num_iterations}"
+            if not (folder / "eval.json").exists():
+                _train(data, method, num_iterations, downscale_factor, test_skip, seed, enabled, runs, folder.name)
+            metrics = evaluate(folder / "config.yml", folder / "test_views", log=folder / "eval.log")
+            results.append({"seed": seed, "adjusted": enabled} | {k: metrics[k] for k in METRICS if k in metrics})
+    plain, adjusted = ([r["psnr"] for r in results if r["adjusted"] is flag] for flag in (False, True))
+    return {
+        "scene": data.name,
+        "method": method,
+        "num_iterations": num_iterations,
+        "downscale_factor": downscale_factor,
+        "test_skip": test_skip,
+        "runs": results,
+        "mean_psnr": {"plain": statistics.mean(plain), "adjusted": statistics.mean(adjusted)},
+        "mean_psnr_gain": statistics.mean(adjusted) - statistics.mean(plain),
+    }
+
+
+def _train(
+    data: Path,
+    method: str,
+    num_iterations: int,
+    downscale_factor: int,
+    test_skip: int,
+    seed: int,
+    enabled: bool,
+    runs: Path,
+    timestamp: str,
+) -> None:
+    settings = {
+        "--data": data,
+        "--output-dir": runs,
+        "--experiment-name": data.name,
+        "--timestamp": timestamp,
+        "--machine.seed": seed,
+        "--machine.device-type": default_device(),
+        "--max-num-iterations": num_iterations,
+        "--steps-per-save": num_iterations,
+        "--steps-per-eval-image": 10 * num_iterations,
+        "--steps-per-eval-batch": 10 * num_iterations,
+        "--vis": "tensorboard",
+        "--pipeline.model.adjustment.enabled": enabled,
+        "--optimizers.fields.scheduler.decay-steps": num_iterations,
+    }
+    parser = ("iga-blender", "--downscale-factor", downscale_factor, "--test-skip", test_skip)
+    words = [word for pair in settings.items() for word in pair]
+    log = runs / data.name / method / f"{timestamp}.log"
+    run_command("ns-train", method, *words, *parser, log=log)
