@@ -27,7 +27,7 @@ class Demo:
     """Folder for the scene."""
     output_dir: Path = Path("outputs")
     """Folder for the run."""
-    max_num_iterations: int = 2000
+    max_num_iterations: int = 3000
     """Training steps."""
     compare: bool = False
     """Also train the plain NeRF, with the same seed, and show both."""
