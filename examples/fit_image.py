@@ -1,14 +1,15 @@
 """Fit a picture with and without IGA: the three-line use of the library.
 
-Run: python examples/fit_image.py [picture] [steps]. Without a picture it draws one.
+Run: python examples/fit_image.py [--data picture.png] [--steps 400]. Without a picture it draws one.
 """
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 
 import numpy as np
 import torch
+import tyro
 from PIL import Image
 from torch import nn
 from torch.nn.functional import mse_loss
@@ -18,7 +19,7 @@ from iga_nerfstudio.networks import FrequencyEncoding
 from iga_nerfstudio.scenes import circle_cameras, render_view
 
 
-def load(path: str | None) -> torch.Tensor:
+def load(path: Path | None) -> torch.Tensor:
     """A picture, (128, 128, 3) in [0, 1]."""
     if path is not None:
         return torch.from_numpy(np.asarray(Image.open(path).convert("RGB").resize((128, 128)), dtype=np.float32) / 255)
@@ -49,8 +50,17 @@ def fit(image: torch.Tensor, steps: int, enabled: bool) -> float:
     return -10 * mse_loss(network(coordinates), target).log10().item()
 
 
+def main(data: Path | None = None, steps: int = 400) -> None:
+    """Fit a picture with and without IGA.
+
+    Args:
+        data: The picture; the built-in scene if not given.
+        steps: Training steps.
+    """
+    image = load(data)
+    for name, enabled in (("plain", False), ("IGA", True)):
+        print(f"{name:5s} {fit(image, steps, enabled):.2f} dB after {steps} steps")
+
+
 if __name__ == "__main__":
-    picture = load(sys.argv[1] if len(sys.argv) > 1 else None)
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 400
-    for name, switch in (("plain", False), ("IGA", True)):
-        print(f"{name:5s} {fit(picture, count, switch):.2f} dB after {count} steps")
+    tyro.cli(main)

@@ -54,7 +54,7 @@ def layerwise_entk(
         inputs: One tensor, or a tuple of them, ``(n, d)`` for one point per sample or ``(n, m, d)`` for samples
             that are means of m points.
         readout: Maps outputs ``(..., C)`` to scalars ``(...)``.
-        shares: Share of each point in its sample, ``(n, m)``; equal shares if missing. Only with m points.
+        shares: Share of each point in its sample, ``(n, m)``; equal shares if missing.
         check: Recompute two rows by plain autograd, each alone, and compare. Finds weights that are used outside
             their layer and rows that influence each other. Costs two single-row passes; leave it on for a network
             that has not been checked yet.
@@ -67,8 +67,8 @@ def layerwise_entk(
             shares its weight, batch normalisation is in training mode, or the check fails.
         ValueError: If the inputs' or shares' shapes do not fit.
     """
-    rows = _rows(inputs)
-    n = _num_samples(rows)
+    rows = _validated(inputs, shares)
+    n = rows[0].shape[0]
     layers = _ruled_layers(network)
     with torch.enable_grad(), full_precision(rows[0].device):
         traces = _trace_layers(network, rows, layers, readout, shares)
@@ -109,8 +109,8 @@ def per_sample_entk(
         UnsupportedNetworkError: If batch normalisation is in training mode: rows then have no gradient of their own.
         ValueError: If the inputs' or shares' shapes do not fit.
     """
-    rows = _rows(inputs)
-    n = _num_samples(rows)
+    rows = _validated(inputs, shares)
+    n = rows[0].shape[0]
     _refuse_coupled_rows(network)
     trainable: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if p.requires_grad}
     others: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if not p.requires_grad}
@@ -203,9 +203,10 @@ def _trace_layers(
     traces = [_LayerTrace(name, layer, rule) for name, (layer, rule) in layers.items()]
     with _hooked(traces):
         scalars = readout(network(*rows))
-    if scalars.shape[0] != rows[0].shape[0]:
+    if scalars.shape != rows[0].shape[:-1]:
         raise ValueError(
-            f"The readout gave shape {tuple(scalars.shape)} for {rows[0].shape[0]} samples; expected (n,) or (n, m)."
+            f"The readout gave shape {tuple(scalars.shape)} where the inputs call for {tuple(rows[0].shape[:-1])}: one "
+            "scalar per point."
         )
     reached = [trace for trace in traces if trace.perturbation is not None]
     total = (scalars * _equal_shares_like(scalars) if shares is None else scalars * shares.to(scalars)).sum()
@@ -328,16 +329,19 @@ def _check_rows(
         )
 
 
-def _rows(inputs: Inputs) -> tuple[Tensor, ...]:
-    return tuple(x.detach() for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
-
-
-def _num_samples(rows: tuple[Tensor, ...]) -> int:
-    if not rows or any(x.ndim < 2 for x in rows) or len({x.shape[0] for x in rows}) != 1 or rows[0].shape[0] == 0:
+def _validated(inputs: Inputs, shares: Tensor | None) -> tuple[Tensor, ...]:
+    """The inputs as a tuple of detached tensors ``(n, d)`` or ``(n, m, d)``."""
+    rows = tuple(x.detach() for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+    if not rows or any(x.ndim not in (2, 3) for x in rows) or len({x.shape[:-1] for x in rows}) != 1:
         raise ValueError(
-            f"Inputs need shape (n, d) or (n, m, d) with one n > 0 for all, got {[tuple(x.shape) for x in rows]}."
+            f"Inputs need shape (n, d) or (n, m, d), alike in n and m, got {[tuple(x.shape) for x in rows]}."
         )
-    return rows[0].shape[0]
+    points = rows[0].shape[:-1]
+    if points.numel() == 0:
+        raise ValueError(f"Inputs need shape (n, d) or (n, m, d) with n > 0, got {[tuple(x.shape) for x in rows]}.")
+    if shares is not None and shares.shape != points:
+        raise ValueError(f"Shares need shape {tuple(points)}, one per point, got {tuple(shares.shape)}.")
+    return rows
 
 
 def _equal_shares(rows: tuple[Tensor, ...]) -> Tensor:

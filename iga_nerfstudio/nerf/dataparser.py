@@ -151,8 +151,7 @@ def shrink_images(data: Path, paths: list[Path], factor: int) -> list[Path]:
         copy = folder / path.relative_to(data)
         if not copy.exists() or copy.stat().st_mtime < path.stat().st_mtime:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with Image.open(path) as image:
-                small = Image.fromarray(box_average(np.asarray(image), factor))
+            small = Image.fromarray(box_average(_pixels(path), factor))
             # A name of its own per writer: two runs may prepare the same scene at once.
             with tempfile.NamedTemporaryFile(dir=copy.parent, suffix=".png", delete=False) as file:
                 small.save(file, format="PNG")
@@ -161,6 +160,14 @@ def shrink_images(data: Path, paths: list[Path], factor: int) -> list[Path]:
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(shrink, paths))
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """An image's 8-bit pixels, palettes resolved."""
+    with Image.open(path) as image:
+        if image.mode[0] in "IF":
+            raise ValueError(f"The image {path} has more than 8 bits per channel, which nerfstudio does not read.")
+        return np.asarray(image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGBA"))
 
 
 def box_average(pixels: np.ndarray, factor: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ class IGATrainer(Trainer):
         """
         final_dir = self.checkpoint_dir
         self.checkpoint_dir = self.base_dir / ".checkpoint-being-written"
+        # What a run that died here has left.
+        shutil.rmtree(self.checkpoint_dir, ignore_errors=True)
         try:
             super().save_checkpoint(step)
             staged = self.checkpoint_dir / f"step-{step:09d}.ckpt"

@@ -273,6 +273,16 @@ class TestNothingIsSilent:
         assert adjuster.diagnostics.unadjusted == {"beyond_rank": 1}
         assert "rank" in caplog.text
 
+    @pytest.mark.parametrize("method", ["dense", "subspace"])
+    def test_a_kernel_of_zeros(self, method):
+        net = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3, bias=False))
+        net[0].weight.data.zero_()
+        net[0].bias.data.fill_(-1.0)  # every unit is dead, for every input
+        coordinates, target = torch.randn(400, 2), torch.randn(400, 3)
+        adjuster = InductiveGradientAdjuster(net, Intervals(400, 10), end=5, eigen_method=method)
+        adjuster(net(coordinates), coordinates, target).sum().backward()
+        assert adjuster.diagnostics.unadjusted == {"beyond_rank": 1}
+
     def test_a_last_batch_with_too_few_rays(self, caplog):
         net, (coordinates, target) = network(torch.float32), image_data(torch.float32)
         adjuster = InductiveGradientAdjuster(net, Rays(4), end=5)

@@ -261,3 +261,15 @@ def test_a_registered_rule_is_used():
         lambda layer, inputs, cotangents: [Factors(torch.ones_like(inputs[..., :1]), inputs * cotangents)]
     )
     assert relative(layerwise_entk(network, x), naive_entk(network, (x,), sum_of_logits)) < 1e-12
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 3), (2, 6)])
+def test_shares_of_wrong_shape_are_refused(shape):
+    for function in (layerwise_entk, per_sample_entk):
+        with pytest.raises(ValueError, match=r"Shares need shape \(6, 2\)"):
+            function(Residual(), torch.randn(6, 2, 3), shares=torch.ones(shape))
+
+
+def test_a_readout_of_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match="one scalar per point"):
+        layerwise_entk(Residual(), torch.randn(6, 3), readout=lambda outputs: outputs)

@@ -1,0 +1,77 @@
+"""The package as others get it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import iga_nerfstudio
+
+ROOT = Path(__file__).parent.parent
+
+ALONE = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in {'nerfstudio', 'torchvision', 'torchmetrics', 'matplotlib', 'PIL', 'tyro', 'rich'}:
+            raise ImportError('blocked: ' + name)
+sys.meta_path.insert(0, Blocked())
+import torch
+from iga_nerfstudio import *
+from iga_nerfstudio import InductiveGradientAdjuster, Patches
+network = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+adjuster = InductiveGradientAdjuster(network, grouping=Patches((8, 8), patch_size=2), end=3)
+x, y = torch.randn(64, 2), torch.randn(64, 3)
+torch.nn.functional.mse_loss(adjuster(network(x), x, y), y).backward()
+assert adjuster.diagnostics.adjusted
+"""
+
+
+def test_the_library_needs_torch_alone():
+    subprocess.run([sys.executable, "-c", ALONE], check=True, timeout=120)
+
+
+def test_entry_points_are_registered():
+    methods = entry_points(group="nerfstudio.method_configs")
+    assert {name: methods[name].load().config.method_name for name in ("iga-nerf", "iga-nerf-tiny")} == {
+        "iga-nerf": "iga-nerf",
+        "iga-nerf-tiny": "iga-nerf-tiny",
+    }
+    assert "iga-blender" in entry_points(group="nerfstudio.dataparser_configs").names
+    assert {"iga-demo", "iga-scene", "iga-bench"} <= entry_points(group="console_scripts").names
+    assert version("iga-nerfstudio") == iga_nerfstudio.__version__
+
+
+def test_the_wheel_holds_what_it_should(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT]
+    subprocess.run(command, check=True, timeout=240, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "iga_nerfstudio").rglob("*.py")}
+    assert sources | {"iga_nerfstudio/py.typed"} <= names
+    assert not any(name.startswith("tests") for name in names)
+    text = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+    assert "iga-nerf = iga_nerfstudio.nerf.method_configs:iga_nerf" in text
+
+
+def test_the_example_runs_and_shows_a_gain():
+    result = subprocess.run(
+        [sys.executable, ROOT / "examples" / "fit_image.py", "--steps", "60"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    plain, adjusted = (float(number) for number in re.findall(r"(\d+\.\d+) dB", result.stdout))
+    assert adjusted > plain
+
+
+def test_the_readme_table_is_complete_and_its_defaults_true():
+    from iga_nerfstudio.nerf.model import AdjustmentConfig
+
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert rows == {name: str(value) for name, value in vars(AdjustmentConfig()).items()}
