@@ -39,7 +39,7 @@ def main() -> None:
     try:
         run_demo(tyro.cli(Demo), console)
     except (ValueError, CommandError) as error:
-        console.print(f"[red]iga-demo: {error}[/red]", soft_wrap=True)
+        console.print(f"iga-demo: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
 
 

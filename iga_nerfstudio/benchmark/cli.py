@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 
 from iga_nerfstudio.benchmark.record import write_result
+from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.nerf.commands import CommandError, default_device
 
 RESULTS = Path("benchmarks/results")
@@ -96,17 +97,30 @@ class NerfPair:
         )
 
 
+@dataclass
+class Report:
+    """Generate docs/measurements.md from the results."""
+
+    results: Path = RESULTS
+    """Folder of result files."""
+    output: Path = Path("docs/measurements.md")
+    """Page to write."""
+
+
 def main() -> None:
     """Entry point of ``iga-bench``."""
     console = Console()
-    measurement = tyro.extras.subcommand_cli_from_dict(
-        {"kernel": Kernel, "nerf-step": NerfStep, "nerf-pair": NerfPair}, description=__doc__
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        {"kernel": Kernel, "nerf-step": NerfStep, "nerf-pair": NerfPair, "report": Report}, description=__doc__
     )
     try:
-        figures = measurement.measure()
-        write_result(measurement.output, figures)
+        if isinstance(chosen, Report):
+            write_report(chosen.results, chosen.output)
+        else:
+            figures = chosen.measure()
+            write_result(chosen.output, figures)
+            console.print(figures)
     except (ValueError, CommandError) as error:
-        console.print(f"[red]iga-bench: {error}[/red]", soft_wrap=True)
+        console.print(f"iga-bench: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)
-    console.print(figures)
-    console.print(f"Written to {measurement.output}")
+    console.print(f"Written to {chosen.output}")
