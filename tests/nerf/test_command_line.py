@@ -129,10 +129,10 @@ def test_a_truncated_checkpoint_is_named_and_earlier_ones_work(trained, scene, t
     assert result.returncode == 0, result.stderr[-3000:]
 
 
-def test_gradient_accumulation_and_the_plain_network(scene, tmp_path):
+def test_gradient_accumulation_mixed_precision_and_the_plain_network(scene, tmp_path):
     result = train(
         scene, tmp_path, "plain", "--max-num-iterations", 4, "--pipeline.model.adjustment.enabled", False,
-        "--gradient-accumulation-steps", "fields", 2,
+        "--gradient-accumulation-steps", "fields", 2, "--mixed-precision", True,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-3000:]
     folder = tmp_path / "tiny" / "iga-nerf-tiny" / "plain"
