@@ -140,7 +140,7 @@ def per_sample_entk(
                 per_sample = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")(
                     chosen, chunk, shares[first : first + step]
                 )
-                return torch.cat([g.flatten(1) for g in per_sample.values()], dim=1).to(kernel.dtype)
+                return torch.cat([_real(g).flatten(1) for g in per_sample.values()], dim=1).to(kernel.dtype)
 
             for i in range(0, n, step):
                 left = gradients(i)
@@ -183,8 +183,8 @@ class _LayerTrace:
                 f"Layer '{self.name}' was fed a tensor of shape {tuple(self.inputs.shape)} where the first axis should "
                 f"run over the {n} samples. Keep the batch axis in front, or use per_sample_entk."
             )
-        dtype = _accurate(self.inputs.dtype)
-        inputs, cotangents = self.inputs.to(dtype), self.cotangents.to(dtype)
+        inputs = self.inputs.to(_accurate(self.inputs.dtype))
+        cotangents = self.cotangents.to(_accurate(self.cotangents.dtype))
         return self.rule(
             self.layer,
             inputs.reshape(n, -1, inputs.shape[-1]),
@@ -266,11 +266,15 @@ def _refuse_coupled_rows(network: nn.Module) -> None:
 
 
 def _gram(factors: Factors) -> Tensor:
-    """Inner products of the per-sample gradients, ``(n, n)``, by the cheaper of two exact routes."""
+    """Inner products of the per-sample gradients, ``(n, n)``, by the cheaper of two exact routes.
+
+    Complex factors stand for complex parameters: their real and imaginary parts are trained as two real ones, and the
+    inner product of those is the real part of the complex one.
+    """
     left, right = factors.left, factors.right
     (n, s, a), b = left.shape, right.shape[2]
     if s == 1:
-        return (left[:, 0] @ left[:, 0].T) * (right[:, 0] @ right[:, 0].T)
+        return ((left[:, 0] @ left[:, 0].mH) * (right[:, 0] @ right[:, 0].mH)).real
     if (n * s) ** 2 * (a + b) <= n * s * a * b + n * n * a * b:
         return _gram_of_points(left, right)
     return _gram_of_gradients(left, right)
@@ -283,8 +287,8 @@ def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:
     step = max(1, GRAM_CHUNK // (s * n * s))
     blocks = []
     for i in range(0, n, step):
-        pairs = (left[i : i + step].flatten(0, 1) @ all_left.T) * (right[i : i + step].flatten(0, 1) @ all_right.T)
-        blocks.append(pairs.reshape(-1, s, n, s).sum((1, 3)))
+        pairs = (left[i : i + step].flatten(0, 1) @ all_left.mH) * (right[i : i + step].flatten(0, 1) @ all_right.mH)
+        blocks.append(pairs.real.reshape(-1, s, n, s).sum((1, 3)))
     return torch.cat(blocks)
 
 
@@ -292,10 +296,10 @@ def _gram_of_gradients(left: Tensor, right: Tensor) -> Tensor:
     """Form the layer's per-sample gradients, some of their rows at a time."""
     n, _, a = left.shape
     step = max(1, GRAM_CHUNK // (n * right.shape[2]))
-    kernel = left.new_zeros(n, n)
+    kernel = torch.zeros(n, n, device=left.device, dtype=left.real.dtype)
     for i in range(0, a, step):
         gradients = torch.einsum("nsa,nsb->nab", left[..., i : i + step], right).flatten(1)
-        kernel += gradients @ gradients.T
+        kernel += (gradients @ gradients.mH).real
     return kernel
 
 
@@ -312,7 +316,10 @@ def _check_rows(
         found = torch.autograd.grad((scalars * share).sum(), parameters, allow_unused=True)
         gradients.append(
             torch.cat(
-                [(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(found, parameters, strict=True)]
+                [
+                    _real(torch.zeros_like(p) if g is None else g).flatten()
+                    for g, p in zip(found, parameters, strict=True)
+                ]
             )
         )
     stacked = torch.stack(gradients).to(kernel.dtype)
@@ -364,6 +371,11 @@ def _parameter_chunks(parameters: dict[str, Tensor], limit: int) -> list[list[st
         chunks[-1].append(name)
         room -= parameter.numel()
     return chunks
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers as pairs of real ones on a new last axis."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def _accurate(dtype: torch.dtype) -> torch.dtype:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,8 @@ class Factors:
     right: Tensor
 
 
-LayerRule = Callable[[nn.Module, Tensor, Tensor], list[Factors]]
+# The first argument is a layer of the type that the rule is registered for.
+LayerRule = Callable[[Any, Tensor, Tensor], list[Factors]]
 
 _rules: dict[type[nn.Module], LayerRule] = {}
 
@@ -64,9 +66,10 @@ def registered_layer_types() -> list[str]:
 
 
 @register_layer_rule(nn.Linear)
-def linear_rule(layer: nn.Module, inputs: Tensor, cotangents: Tensor) -> list[Factors]:
+def linear_rule(layer: nn.Linear, inputs: Tensor, cotangents: Tensor) -> list[Factors]:
     """``d f / d W = cotangent input^T`` and ``d f / d b = cotangent``: a bias is a weight on a constant input."""
-    columns = [inputs] if layer.weight.requires_grad else []
+    # torch's gradient of a complex weight holds the input's conjugate; for real ones conj() does nothing.
+    columns = [inputs.conj()] if layer.weight.requires_grad else []
     if layer.bias is not None and layer.bias.requires_grad:
         columns.append(torch.ones_like(inputs[..., :1]))
     return [Factors(torch.cat(columns, dim=-1), cotangents)] if columns else []

@@ -1,6 +1,24 @@
 """Coordinate networks."""
 
-from iga_nerfstudio.networks.encoding import FrequencyEncoding
+from iga_nerfstudio.networks.activations import ComplexGabor, Finer, Gauss, RealGabor, Sine
+from iga_nerfstudio.networks.builder import CoordinateMLP, FourierReparameterisation, NetworkConfig, build_network
+from iga_nerfstudio.networks.encoding import FourierFeatures, FrequencyEncoding
+from iga_nerfstudio.networks.layers import FourierReparameterisedLinear, PointwiseBatchNorm
 from iga_nerfstudio.networks.nerf_mlp import NeRFMLP
 
-__all__ = ["FrequencyEncoding", "NeRFMLP"]
+__all__ = [
+    "ComplexGabor",
+    "CoordinateMLP",
+    "Finer",
+    "FourierFeatures",
+    "FourierReparameterisation",
+    "FourierReparameterisedLinear",
+    "FrequencyEncoding",
+    "Gauss",
+    "NeRFMLP",
+    "NetworkConfig",
+    "PointwiseBatchNorm",
+    "RealGabor",
+    "Sine",
+    "build_network",
+]

@@ -35,3 +35,31 @@ class FrequencyEncoding(nn.Module):
         angles = x[..., None, :] * self.frequencies[:, None]
         waves = torch.stack([angles.sin(), angles.cos()], dim=-2)
         return torch.cat([x, waves.flatten(-3)], dim=-1)
+
+
+class FourierFeatures(nn.Module):
+    """Random Fourier features ``(cos 2 pi B x, sin 2 pi B x)`` with fixed Gaussian frequencies B (Tancik et al. 2020).
+
+    Args:
+        in_dim: Coordinates per input, d.
+        num_features: Frequencies; the encoding has twice as many outputs.
+        scale: Standard deviation of the frequencies, cycles per unit of the coordinate.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, in_dim: int, num_features: int, scale: float = 10.0) -> None:
+        super().__init__()
+        if in_dim < 1 or num_features < 1:
+            raise ValueError(f"Need in_dim >= 1 and num_features >= 1, got {in_dim} and {num_features}.")
+        self.out_dim = 2 * num_features
+        # Drawn, so unlike the octaves it belongs to the network's state.
+        self.register_buffer("frequencies", scale * torch.randn(num_features, in_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode ``(..., d)`` to ``(..., 2 num_features)``."""
+        angles = 2 * torch.pi * x @ self.frequencies.T
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
