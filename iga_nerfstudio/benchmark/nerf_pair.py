@@ -6,6 +6,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from iga_nerfstudio.evaluation.figures import read_side_by_side
 from iga_nerfstudio.nerf.commands import default_device, evaluate, run_command
 
 METRICS = ("psnr", "ssim", "lpips", "coarse_psnr")
@@ -34,7 +37,7 @@ def measure_nerf_pair(
         runs: Folder of the runs.
 
     Returns:
-        Every run's metrics, and the mean gain.
+        Every run's metrics, and the gains: of the mean over views, and of the median view.
 
     Raises:
         CommandError: If a run fails.
@@ -46,8 +49,19 @@ def measure_nerf_pair(
             if not (folder / "eval.json").exists():
                 _train(data, method, num_iterations, downscale_factor, test_skip, seed, enabled, runs, folder.name)
             metrics = evaluate(folder / "config.yml", folder / "test_views", log=folder / "eval.log")
-            results.append({"seed": seed, "adjusted": enabled} | {k: metrics[k] for k in METRICS if k in metrics})
-    plain, adjusted = ([r["psnr"] for r in results if r["adjusted"] is flag] for flag in (False, True))
+            views = _psnr_of_views(folder / "test_views")
+            results.append(
+                {"seed": seed, "adjusted": enabled}
+                | {name: metrics[name] for name in METRICS if name in metrics}
+                # One floater before one camera can outweigh all other views in the mean.
+                | {"median_psnr": statistics.median(views), "psnr_of_views": [round(view, 2) for view in views]}
+            )
+    summary = {}
+    for statistic in ("psnr", "median_psnr"):
+        plain, adjusted = (
+            statistics.mean(run[statistic] for run in results if run["adjusted"] is flag) for flag in (False, True)
+        )
+        summary[statistic] = {"plain": plain, "adjusted": adjusted, "gain": adjusted - plain}
     return {
         "scene": data.name,
         "method": method,
@@ -55,9 +69,17 @@ def measure_nerf_pair(
         "downscale_factor": downscale_factor,
         "test_skip": test_skip,
         "runs": results,
-        "mean_psnr": {"plain": statistics.mean(plain), "adjusted": statistics.mean(adjusted)},
-        "mean_psnr_gain": statistics.mean(adjusted) - statistics.mean(plain),
+        "mean_over_seeds": summary,
     }
+
+
+def _psnr_of_views(folder: Path) -> list[float]:
+    """PSNR in dB of each test view, from the 8-bit pictures that ns-eval wrote."""
+    values = []
+    for path in sorted(folder.glob("eval_img_*.png")):
+        truth, rendering, _coarse = read_side_by_side(path, 3)
+        values.append(float(-10 * np.log10(np.mean((truth - rendering) ** 2))))
+    return values
 
 
 def _train(
