@@ -42,7 +42,7 @@ def measure_nerf_pair(
     Raises:
         CommandError: If a run fails.
     """
-    results = []
+    results: list[dict[str, Any]] = []
     for seed in seeds:
         for enabled in (False, True):
             folder = runs / data.name / method / f"{'iga' if enabled else 'plain'}-{seed}-{num_iterations}"
