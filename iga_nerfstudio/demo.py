@@ -108,5 +108,6 @@ def _what_next(run: Path) -> str:
   Watch the training curves:  tensorboard --logdir {run}
   Plain NeRF beside it:       iga-demo --compare
   A real Blender scene:       ns-train iga-nerf --data data/blender/lego
+  Fit a picture:              python examples/fit_image.py
   Fit your own network:       the three lines in README.md, "In your own code"
 """
