@@ -1,7 +1,7 @@
 """The method: Inductive Gradient Adjustment for any coordinate network. Needs torch and nothing else."""
 
 from iga_nerfstudio.adjustment.adjuster import Diagnostics, InductiveGradientAdjuster, require_enough_groups
-from iga_nerfstudio.adjustment.eigen import leading_eigenpairs
+from iga_nerfstudio.adjustment.eigen import EigenSolverError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping, Intervals, Patches, Rays
 from iga_nerfstudio.adjustment.kernel import UnsupportedNetworkError, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.layer_rules import Factors, register_layer_rule
@@ -14,6 +14,7 @@ __all__ = [
     "Chosen",
     "DegenerateKernelError",
     "Diagnostics",
+    "EigenSolverError",
     "Factors",
     "Grouping",
     "InductiveGradientAdjuster",

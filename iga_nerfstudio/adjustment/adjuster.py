@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from iga_nerfstudio.adjustment.eigen import EigenMethod, leading_eigenpairs
+from iga_nerfstudio.adjustment.eigen import EigenMethod, EigenSolverError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
 from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
@@ -35,10 +35,18 @@ logger = logging.getLogger("iga_nerfstudio")
 KernelMethod = Literal["layerwise", "per_sample"]
 
 # Why a step's gradient was left as it was.
-Reason = Literal["kernel_not_finite", "beyond_rank", "too_few_groups", "residual_not_finite", "between_refreshes"]
+Reason = Literal[
+    "kernel_not_finite",
+    "eigensolver_failed",
+    "beyond_rank",
+    "too_few_groups",
+    "residual_not_finite",
+    "between_refreshes",
+]
 
 _EXPLANATIONS: dict[Reason, str] = {
     "kernel_not_finite": "the kernel holds NaN or infinite entries",
+    "eigensolver_failed": "no eigensolver found the kernel's eigenpairs",
     "beyond_rank": "`end` reaches past the kernel's numerical rank",
     "too_few_groups": "the batch has fewer groups than eigenvalues to balance",
     "residual_not_finite": "the loss gradient holds NaN or infinite entries",
@@ -279,14 +287,16 @@ class InductiveGradientAdjuster:
         start = self._basis if self.grouping.same_groups_every_step else None
         if start is not None and start.shape[0] != kernel.shape[0]:
             start = None
-        values, vectors = leading_eigenpairs(
-            kernel, eigenpairs_needed(self.end, self.rule), self.eigen_method, start=start
-        )
-        self.diagnostics.eigenvalues = values
+        count = eigenpairs_needed(self.end, self.rule)
         try:
+            values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, start=start)
+            self.diagnostics.eigenvalues = values
             transform = SpectralTransform.from_eigenpairs(
                 values, vectors, end=self.end, start=self.start, rule=self.rule
             )
+        except EigenSolverError as error:
+            self._count("eigensolver_failed", str(error))
+            return None
         except DegenerateKernelError as error:
             self._count("beyond_rank", str(error))
             return None

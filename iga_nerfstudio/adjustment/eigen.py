@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from iga_nerfstudio.adjustment.precision import full_precision
+
+logger = logging.getLogger("iga_nerfstudio")
 
 EigenMethod = Literal["auto", "dense", "subspace"]
 
@@ -21,6 +24,10 @@ MAX_CHECKS = 6
 TOLERANCE = 1e-3
 # Below this size a full decomposition is as fast as iterating (measured on a CPU, kernels of NeRF, PE and SIREN).
 DENSE_BELOW = 320
+
+
+class EigenSolverError(RuntimeError):
+    """No solver found the eigenpairs of a kernel that is finite."""
 
 
 def leading_eigenpairs(
@@ -43,6 +50,7 @@ def leading_eigenpairs(
 
     Raises:
         ValueError: If the kernel is not a square matrix or not finite, count is out of range, or the method unknown.
+        EigenSolverError: If the decomposition fails in float64 too.
     """
     if method not in get_args(EigenMethod):
         raise ValueError(f"Unknown eigen method {method!r}. Choose one of {', '.join(get_args(EigenMethod))}.")
@@ -64,7 +72,15 @@ def leading_eigenpairs(
 
 
 def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(kernel)
+    """Full decomposition. LAPACK's float32 solver gives up on a kernel in tens of thousands; float64 then does it."""
+    try:
+        values, vectors = torch.linalg.eigh(kernel)
+    except torch.linalg.LinAlgError as error:
+        logger.warning("The %s eigensolver failed on a kernel of size %d; using float64.", kernel.dtype, len(kernel))
+        try:
+            values, vectors = (result.to(kernel.dtype) for result in torch.linalg.eigh(kernel.double()))
+        except torch.linalg.LinAlgError:
+            raise EigenSolverError(f"The eigensolver failed on a kernel of size {len(kernel)}: {error}") from error
     return values.flip(0)[:count].clone(), vectors.flip(1)[:, :count].clone()
 
 
@@ -86,8 +102,8 @@ def _subspace(kernel: Tensor, count: int, basis: Tensor) -> tuple[Tensor, Tensor
             basis, _ = torch.linalg.qr(kernel @ basis)
         image = kernel @ basis
         projected = basis.T @ image
-        values, rotation = torch.linalg.eigh(0.5 * (projected + projected.T))
-        values, rotation = values.flip(0)[:count], rotation.flip(1)
+        values, rotation = _dense(0.5 * (projected + projected.T), len(projected))
+        values = values[:count]
         leading = rotation[:, :count]
         vectors, images = basis @ leading, image @ leading
         residuals = (images - vectors * values).norm(dim=0)

@@ -283,6 +283,18 @@ class TestNothingIsSilent:
         adjuster(net(coordinates), coordinates, target).sum().backward()
         assert adjuster.diagnostics.unadjusted == {"beyond_rank": 1}
 
+    def test_an_eigensolver_that_fails_throughout(self, monkeypatch, caplog):
+        def fail(_matrix: Tensor):
+            raise torch.linalg.LinAlgError("failed to converge")
+
+        net, (coordinates, target) = network(torch.float32), image_data(torch.float32)
+        adjuster = InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=5)
+        monkeypatch.setattr(torch.linalg, "eigh", fail)
+        plain, adjusted = self.plain_and_adjusted(net, adjuster, net(coordinates), coordinates, target)
+        assert all(torch.equal(a, b) for a, b in zip(plain, adjusted, strict=True))
+        assert adjuster.diagnostics.unadjusted == {"eigensolver_failed": 1}
+        assert "failed to converge" in caplog.text
+
     def test_a_last_batch_with_too_few_rays(self, caplog):
         net, (coordinates, target) = network(torch.float32), image_data(torch.float32)
         adjuster = InductiveGradientAdjuster(net, Rays(4), end=5)

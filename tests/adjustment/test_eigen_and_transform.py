@@ -163,6 +163,25 @@ def test_the_rank_is_named_when_end_reaches_past_it():
         SpectralTransform.from_eigenpairs(*leading_eigenpairs(kernel, 71, "dense"), end=70)
 
 
+@pytest.mark.parametrize("method", ["dense", "subspace"])
+def test_a_solver_that_gives_up_is_followed_by_float64(monkeypatch, caplog, method):
+    """LAPACK's float32 eigh was seen to fail on a finite kernel in the middle of a training run."""
+    kernel = kernel_with(SPECTRA["steep"])
+    expected, _ = leading_eigenpairs(kernel, 6, "dense")
+    eigh = torch.linalg.eigh
+
+    def moody(matrix: Tensor):
+        if matrix.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("failed to converge")
+        return eigh(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", moody)
+    values, vectors = leading_eigenpairs(kernel.float(), 6, method)
+    assert values.dtype == vectors.dtype == torch.float32
+    assert torch.allclose(values.double(), expected, rtol=1e-4)
+    assert "eigensolver failed" in caplog.text
+
+
 def test_bad_kernels_and_counts_are_refused():
     for kernel, count, message in (
         (torch.ones(3, 4), 1, "square"),
