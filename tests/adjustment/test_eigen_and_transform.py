@@ -163,6 +163,21 @@ def test_the_rank_is_named_when_end_reaches_past_it():
         SpectralTransform.from_eigenpairs(*leading_eigenpairs(kernel, 71, "dense"), end=70)
 
 
+def test_saturated_representatives_do_not_stop_the_solver():
+    """Zero rows and denormal entries, as saturated outputs leave them, in many arrangements."""
+    generator = torch.Generator().manual_seed(0)
+    kernel = kernel_with(10.0 ** torch.linspace(3, -4, 256, dtype=torch.float64)).float()
+    fade = torch.ones(256)
+    fade[60:190] = 10.0 ** -torch.linspace(0, 44, 130)
+    fade[190:] = 0
+    kernel = kernel * fade[:, None] * fade
+    exact = torch.linalg.eigvalsh(kernel.double()).flip(0)[:26]
+    for _ in range(40):
+        order = torch.randperm(256, generator=generator)
+        values, _ = leading_eigenpairs(kernel[order][:, order], 26, "dense")
+        assert torch.allclose(values.double(), exact, rtol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["dense", "subspace"])
 def test_a_solver_that_gives_up_is_followed_by_float64(monkeypatch, caplog, method):
     """LAPACK's float32 eigh was seen to fail on a finite kernel in the middle of a training run."""
