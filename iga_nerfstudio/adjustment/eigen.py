@@ -75,8 +75,8 @@ def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Full decomposition.
 
     Representatives whose output is saturated leave rows of zeros and denormal numbers in the kernel, on which LAPACK's
-    float32 solver gave up on one in sixty kernels of a trained NeRF. A shift of the spectrum by its rounding error keeps
-    it from working on such blocks (none in 1200 failed); where it fails all the same, float64 takes over.
+    float32 solver gave up for one in sixty kernels of a trained NeRF. A shift of the spectrum by its rounding error
+    keeps it from working on such blocks (none of 1200 failed); where it fails all the same, float64 takes over.
     """
     shift = torch.finfo(kernel.dtype).eps * kernel.diagonal().mean()
     shifted = kernel + shift * torch.eye(len(kernel), dtype=kernel.dtype, device=kernel.device)
