@@ -11,12 +11,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from iga_nerfstudio.evaluation.figures import read_side_by_side, view_sheet
-from iga_nerfstudio.nerf.commands import CommandError, default_device, evaluate, run_command
+from iga_nerfstudio.evaluation.figures import view_sheet
+from iga_nerfstudio.nerf.commands import CommandError, default_device, evaluate, read_test_views, train
 from iga_nerfstudio.scenes import write_demo_scene
-
-# The pipeline's picture of a test view: ground truth, fine rendering, coarse rendering.
-PARTS_OF_A_PICTURE = 3
 
 
 @dataclass
@@ -67,7 +64,7 @@ def run_demo(demo: Demo, console: Console) -> None:
         console.rule(f"2. ns-train iga-nerf-tiny, {name}, {demo.max_num_iterations} steps on the {device.upper()}")
         run = _train(demo, device, enabled)
         console.rule(f"3. ns-eval, {name}, 10 test views")
-        results[name] = evaluate(run / "config.yml", run / "test_views", log=run / "eval.log")
+        results[name] = evaluate(run)
 
     console.rule("4. Result")
     table = Table("method", "test PSNR (dB)", "test SSIM")
@@ -75,9 +72,7 @@ def run_demo(demo: Demo, console: Console) -> None:
         table.add_row(name, f"{metrics['psnr']:.2f}", f"{metrics['ssim']:.3f}")
     console.print(table)
     sheet = run / "test_views.png"
-    pictures = sorted((run / "test_views").glob("eval_img_*.png"))
-    views = [read_side_by_side(path, PARTS_OF_A_PICTURE) for path in pictures[::2]]
-    view_sheet([(truth, fine) for truth, fine, _ in views], sheet)
+    view_sheet(read_test_views(run)[::2], sheet)
     console.print(f"Test views beside the ground truth: {sheet}")
     console.print(f"Took {(time.monotonic() - start) / 60:.1f} minutes.\n")
     console.print(_what_next(run), highlight=False, soft_wrap=True)
@@ -86,7 +81,7 @@ def run_demo(demo: Demo, console: Console) -> None:
 def _train(demo: Demo, device: str, enabled: bool) -> Path:
     """Train one network; the run's folder."""
     timestamp = time.strftime("%Y-%m-%d_%H%M%S")
-    settings = {
+    settings: dict[str, object] = {
         "--data": demo.data,
         "--output-dir": demo.output_dir,
         "--experiment-name": "demo",
@@ -98,7 +93,7 @@ def _train(demo: Demo, device: str, enabled: bool) -> Path:
         "--optimizers.fields.scheduler.decay-steps": demo.max_num_iterations,
         "--pipeline.model.adjustment.enabled": enabled,
     }
-    run_command("ns-train", "iga-nerf-tiny", *(word for pair in settings.items() for word in pair))
+    train("iga-nerf-tiny", settings)
     return demo.output_dir / "demo" / "iga-nerf-tiny" / timestamp
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -163,7 +163,7 @@ class _LayerTrace:
     inputs: Tensor | None = None
     # A zero added to the layer's output: its gradient is the output's cotangent, whatever happens in place after.
     perturbation: Tensor | None = None
-    cotangents: Tensor | None = field(default=None)
+    cotangents: Tensor | None = None
 
     def hook(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if self.inputs is not None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from iga_nerfstudio.evaluation.figures import read_side_by_side
-from iga_nerfstudio.nerf.commands import default_device, evaluate, run_command
+from iga_nerfstudio.nerf.commands import default_device, evaluate, read_test_views, train
 
 METRICS = ("psnr", "ssim", "lpips", "coarse_psnr")
 
@@ -48,8 +47,8 @@ def measure_nerf_pair(
             folder = runs / data.name / method / f"{'iga' if enabled else 'plain'}-{seed}-{num_iterations}"
             if not (folder / "eval.json").exists():
                 _train(data, method, num_iterations, downscale_factor, test_skip, seed, enabled, runs, folder.name)
-            metrics = evaluate(folder / "config.yml", folder / "test_views", log=folder / "eval.log")
-            views = _psnr_of_views(folder / "test_views")
+            metrics = evaluate(folder)
+            views = [float(-10 * np.log10(np.mean((truth - fine) ** 2))) for truth, fine in read_test_views(folder)]
             results.append(
                 {"seed": seed, "adjusted": enabled}
                 | {name: metrics[name] for name in METRICS if name in metrics}
@@ -73,15 +72,6 @@ def measure_nerf_pair(
     }
 
 
-def _psnr_of_views(folder: Path) -> list[float]:
-    """PSNR in dB of each test view, from the 8-bit pictures that ns-eval wrote."""
-    values = []
-    for path in sorted(folder.glob("eval_img_*.png")):
-        truth, rendering, _coarse = read_side_by_side(path, 3)
-        values.append(float(-10 * np.log10(np.mean((truth - rendering) ** 2))))
-    return values
-
-
 def _train(
     data: Path,
     method: str,
@@ -93,7 +83,7 @@ def _train(
     runs: Path,
     timestamp: str,
 ) -> None:
-    settings = {
+    settings: dict[str, object] = {
         "--data": data,
         "--output-dir": runs,
         "--experiment-name": data.name,
@@ -109,6 +99,4 @@ def _train(
         "--optimizers.fields.scheduler.decay-steps": num_iterations,
     }
     parser = ("iga-blender", "--downscale-factor", downscale_factor, "--test-skip", test_skip)
-    words = [word for pair in settings.items() for word in pair]
-    log = runs / data.name / method / f"{timestamp}.log"
-    run_command("ns-train", method, *words, *parser, log=log)
+    train(method, settings, parser, log=runs / data.name / method / f"{timestamp}.log")

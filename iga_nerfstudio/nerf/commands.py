@@ -8,7 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+
+from iga_nerfstudio.evaluation.figures import read_side_by_side
+
+# Folder, inside a run's, of the pictures that ns-eval writes.
+TEST_VIEWS = "test_views"
 
 
 class CommandError(RuntimeError):
@@ -44,13 +50,26 @@ def run_command(name: str, *arguments: object, log: Path | None = None) -> None:
         raise CommandError(f"{name} exited with {code}. {'Its output is above.' if log is None else f'See {log}.'}")
 
 
-def evaluate(config: Path, pictures: Path | None = None, log: Path | None = None) -> dict[str, float]:
-    """Evaluate a finished run with ns-eval.
+def train(method: str, settings: dict[str, object], parser: tuple[object, ...] = (), log: Path | None = None) -> None:
+    """Train with ns-train.
 
     Args:
-        config: The run's ``config.yml``.
-        pictures: Folder for its test views, each beside its ground truth, if wanted.
-        log: File for the command's output.
+        method: Name of the method.
+        settings: Its options and their values.
+        parser: The data parser's name and options, if they are not the method's own.
+        log: File for the command's output; shown on the terminal if missing.
+
+    Raises:
+        CommandError: If ns-train fails.
+    """
+    run_command("ns-train", method, *(word for pair in settings.items() for word in pair), *parser, log=log)
+
+
+def evaluate(run: Path) -> dict[str, float]:
+    """Evaluate a finished run with ns-eval; writes ``eval.json``, ``eval.log`` and ``test_views/`` into its folder.
+
+    Args:
+        run: The run's folder.
 
     Returns:
         nerfstudio's metrics, means over the test views.
@@ -58,11 +77,17 @@ def evaluate(config: Path, pictures: Path | None = None, log: Path | None = None
     Raises:
         CommandError: If ns-eval fails.
     """
-    output = config.parent / "eval.json"
-    extra = () if pictures is None else ("--render-output-path", pictures)
-    run_command("ns-eval", "--load-config", config, "--output-path", output, *extra, log=log)
-    results: dict[str, float] = json.loads(output.read_text())["results"]
+    places = ("--output-path", run / "eval.json", "--render-output-path", run / TEST_VIEWS)
+    run_command("ns-eval", "--load-config", run / "config.yml", *places, log=run / "eval.log")
+    results: dict[str, float] = json.loads((run / "eval.json").read_text())["results"]
     return results
+
+
+def read_test_views(run: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Test views of an evaluated run: ground truth and fine rendering, ``(H, W, 3)`` in [0, 1] each."""
+    pictures = sorted((run / TEST_VIEWS).glob("eval_img_*.png"))
+    # The model's picture of a view: ground truth, fine rendering, coarse rendering.
+    return [(truth, fine) for truth, fine, _coarse in (read_side_by_side(path, 3) for path in pictures)]
 
 
 def _executable(name: str) -> Path | str:
