@@ -154,6 +154,26 @@ class Blocks(Grouping):
         grid = blocks.permute(order).reshape(*padded, *trailing)
         return grid[tuple(slice(cells) for cells in self.shape)].reshape(self.num_inputs, *trailing)
 
+    def members(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rows some groups hold, without a table of all.
+
+        Args:
+            groups: Numbers of k groups, int64 ``(k,)``.
+
+        Returns:
+            Rows, int64 ``(k, p)``, meaningless in empty slots, and filled slots, bool ``(k, p)``.
+        """
+        slots = torch.arange(self.group_size)
+        blocks = torch.unravel_index(groups, self.blocks_per_axis)
+        offsets = torch.unravel_index(slots, self.block_size)
+        rows = torch.zeros(len(groups), self.group_size, dtype=torch.int64)
+        filled = torch.ones_like(rows, dtype=torch.bool)
+        for block, offset, size, cells in zip(blocks, offsets, self.block_size, self.shape, strict=True):
+            position = block[:, None] * size + offset
+            filled &= position < cells
+            rows = rows * cells + position
+        return rows, filled
+
     @cached_property
     def _mask(self) -> Tensor | None:
         mask = self.split(torch.ones(self.num_inputs, dtype=torch.bool))
@@ -194,3 +214,48 @@ class Intervals(Blocks):
     def __init__(self, num_inputs: int, interval_size: int, same_groups_every_step: bool = True) -> None:
         super().__init__((num_inputs,), interval_size)
         self.same_groups_every_step = same_groups_every_step
+
+
+class DrawnGroups(Grouping):
+    """Groups drawn anew for every batch: rows are the filled slots of n groups of p, group by group.
+
+    Args:
+        filled: Filled slots, bool ``(n, p)``, at least one per group.
+
+    Raises:
+        ValueError: If a group is empty.
+    """
+
+    same_groups_every_step = False
+
+    def __init__(self, filled: Tensor) -> None:
+        if filled.ndim != 2 or not filled.any(1).all():
+            raise ValueError(f"Need groups of at least one filled slot each, got filled slots {tuple(filled.shape)}.")
+        self._filled = filled.cpu()
+        self._all_filled = bool(filled.all())
+        self.num_inputs = int(filled.sum())
+        self.group_size = filled.shape[1]
+
+    def num_groups(self, num_inputs: int) -> int:
+        if num_inputs != self.num_inputs:
+            raise ValueError(f"Got {num_inputs} rows for groups that hold {self.num_inputs}.")
+        return self._filled.shape[0]
+
+    def split(self, values: Tensor) -> Tensor:
+        n, trailing = self.num_groups(values.shape[0]), values.shape[1:]
+        if self._all_filled:
+            return values.reshape(n, self.group_size, *trailing)
+        groups = values.new_zeros(n, self.group_size, *trailing)
+        return groups.masked_scatter(self._shaped_like(groups), values)
+
+    def join(self, groups: Tensor) -> Tensor:
+        if self._all_filled:
+            return groups.reshape(self.num_inputs, *groups.shape[2:])
+        return groups[self._filled.to(groups.device)]
+
+    def _shaped_like(self, groups: Tensor) -> Tensor:
+        return self._filled.to(groups.device).reshape(*self._filled.shape, *[1] * (groups.ndim - 2))
+
+    @property
+    def mask(self) -> Tensor | None:
+        return None if self._all_filled else self._filled

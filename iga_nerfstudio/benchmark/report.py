@@ -110,6 +110,91 @@ Over the seeds, mean PSNR of the views: plain {mean["plain"]:.2f} dB, adjusted {
 """
 
 
+def _images(figures: Figures) -> str:
+    variants = {"plain": "plain", "iga": "IGA", "iga_mean": "IGA, mean of 4", "fr": "FR", "bn": "BN"}
+    parts = [
+        f"""## Images: every network, plain, IGA, FR and BN, under Adam and Muon
+
+{", ".join(figures["images"])} shrunk to {figures["max_side"]} pixels, 3 hidden layers x {figures["hidden_dim"]}, \
+{figures["num_iterations"]} steps, seed {figures["seed"]}. PSNR in dB after the last step, mean over the images; in \
+brackets the learning rate, the better of two on the first image for each entry.
+"""
+    ]
+    for optimizer in ("adam", "muon"):
+        means = [mean for mean in figures["means"] if mean["optimizer"] == optimizer]
+        table = {(mean["network"], mean["variant"]): mean for mean in means}
+        columns = [name for name in variants if any(variant == name for _, variant in table)]
+        rows = [
+            f"| {network} | " + " | ".join(_psnr(table.get((network, column))) for column in columns) + " |"
+            for network in dict.fromkeys(network for network, _ in table)
+        ]
+        heads = " | ".join(variants[column] for column in columns)
+        parts.append(
+            f"| {optimizer.capitalize()} | {heads} |\n|{'---|' * (len(columns) + 1)}\n" + "\n".join(rows) + "\n"
+        )
+    return "\n".join(parts)
+
+
+def _psnr(mean: Figures | None) -> str:
+    return "" if mean is None else f"{mean['psnr']:.2f} ({mean['lr']:g})"
+
+
+def _image_step(figures: Figures) -> str:
+    seconds = figures["median_seconds"]
+    return f"""## Cost of an adjusted image training step
+
+{figures["network"]}, 3 x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, \
+{figures["num_points"]:,} points, n = {figures["num_groups"]}, end = {figures["end"]}, {figures["rounds"]} alternating rounds.
+
+| plain step | adjusted step | adjusted / plain | steps left unadjusted |
+|---|---|---|---|
+| {seconds["plain"]:.3f} s | {seconds["adjusted"]:.3f} s | **{figures["ratio"]:.3f}** | {figures["steps_unadjusted"]} |
+"""
+
+
+def _image_pair(figures: Figures) -> str:
+    names = [name for name in ("psnr", "ssim", "ms_ssim", "lpips") if name in figures["runs"]["plain"]["metrics"]]
+    rows = [
+        f"| {name} | "
+        + " | ".join(f"{run['metrics'][metric]:.4g}" for metric in names)
+        + f" | {run['seconds']:.0f} | {run['peak_memory_mb']} |"
+        for name, run in figures["runs"].items()
+    ]
+    return f"""## One image at full size, with and without the adjustment
+
+{figures["image"]}, {figures["network"]}, 3 x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, \
+{figures["runs"]["plain"]["steps"]} steps, {figures["points_per_chunk"]:,} points per chunk, seed {figures["seed"]}. \
+After the last step. Memory is that of the whole process, imported libraries included.
+
+| gradient | {" | ".join(names)} | seconds in steps | peak memory, MB |
+|{"---|" * (len(names) + 3)}
+{chr(10).join(rows)}
+"""
+
+
+def _shapes(figures: Figures) -> str:
+    rows = [
+        f"| {run['shape']} | {run['network']} | {'IGA' if run['adjusted'] else 'plain'} | "
+        + (
+            "diverged | | |"
+            if "diverged" in run
+            else f"{run['iou']:.4f} | {run['best_iou']:.4f} | {run.get('chamfer', float('nan')):.2e} |"
+        )
+        for run in figures["trainings"]
+    ]
+    return f"""## Shapes with and without the adjustment
+
+Occupancy at {figures["resolution"]}^3, 3 hidden layers x {figures["hidden_dim"]}, \
+{figures["optimizer"].capitalize()}, {figures["num_iterations"]} steps of {figures["groups_per_batch"]} groups of 256 \
+voxels, seed {figures["seed"]}. IoU after the last step and the best of four evaluations; Chamfer distance of the \
+marching cubes mesh (mean nearest distance, both directions, half the longest side of the true mesh being 1).
+
+| shape | network | gradient | IoU | best IoU | Chamfer |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+"""
+
+
 def _origin(path: Path, provenance: dict[str, Any]) -> str:
     machine = provenance["machine"]
     where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
@@ -123,4 +208,8 @@ SECTIONS: dict[str, Callable[[Figures], str]] = {
     "kernel": _kernel,
     "nerf_step": _nerf_step,
     "nerf_pair": _nerf_pair,
+    "images": _images,
+    "image_step": _image_step,
+    "image_pair": _image_pair,
+    "shapes": _shapes,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -11,6 +13,16 @@ from PIL import Image
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from iga_nerfstudio.evaluation.spectra import log_spectrum, radial_energy
+
+TRUTH_COLOUR, RESULT_COLOUR = "black", "tab:orange"
+# Rings of a radial energy curve; small images get fewer.
+MAX_BANDS = 32
+# Decades of magnitude below the largest that plots of spectra show at most.
+IMAGE_DECADES, SIGNAL_DECADES = 6, 8
 
 
 def view_sheet(
@@ -47,3 +59,261 @@ def read_side_by_side(path: Path, parts: int) -> list[np.ndarray]:
     """Cut a picture of several images side by side into them, ``(H, W, 3)`` in [0, 1] each."""
     picture = np.asarray(Image.open(path).convert("RGB")) / 255.0
     return np.split(picture, parts, axis=1)
+
+
+def error_map(truth: np.ndarray, reconstruction: np.ndarray, path: Path) -> None:
+    """Absolute error of an image, averaged over channels, in steps of 8-bit pictures (1/255).
+
+    The colours reach from zero to the largest error of the image; values beyond [0, 1] are clamped first.
+
+    Args:
+        truth: ``(H, W, C)`` in [0, 1].
+        reconstruction: ``(H, W, C)`` in [0, 1].
+        path: PNG to write.
+
+    Raises:
+        ValueError: If the images differ in shape, are not ``(H, W, C)`` or hold values that are not finite.
+    """
+    _check_pair(truth, reconstruction)
+    error = 255 * np.abs(_clamped(truth) - _clamped(reconstruction)).mean(axis=-1)
+    height, width = error.shape
+    figure, axis = plt.subplots(figsize=_size_of_picture(width / height), layout="constrained")
+    # Equal images have no largest error; they get the scale of one 8-bit step.
+    picture = axis.imshow(error, cmap="viridis", vmin=0, vmax=error.max() or 1.0, interpolation="nearest")
+    _hide_ticks(axis)
+    axis.set_title(f"mean {error.mean():.3g}, largest {error.max():.3g}", fontsize="medium")
+    figure.colorbar(picture, ax=axis, label="absolute error (1/255)", shrink=0.9)
+    _write(figure, path)
+
+
+def residual_spectrum(truth: np.ndarray, reconstruction: np.ndarray, path: Path) -> None:
+    """What an image and its reconstruction's error hold at each spatial frequency.
+
+    Above, the 2D spectra of the truth and of the residual in the same colours, which reach at most six decades below
+    the largest magnitude; below, the mean squared magnitudes of both over rings of equal frequency. Spectra are
+    orthonormal and without the mean (see :func:`~iga_nerfstudio.evaluation.spectra.log_spectrum`), taken of each
+    channel and averaged after that, so that errors of opposite sign in two channels do not cancel. Values beyond
+    [0, 1] are clamped first.
+
+    Args:
+        truth: ``(H, W, C)`` in [0, 1].
+        reconstruction: ``(H, W, C)`` in [0, 1].
+        path: PNG to write.
+
+    Raises:
+        ValueError: If the images differ in shape, are not ``(H, W, C)``, hold values that are not finite, or have no
+            side of at least 2 pixels.
+    """
+    _check_pair(truth, reconstruction)
+    images = {"truth": _clamped(truth), "residual": _clamped(truth) - _clamped(reconstruction)}
+    spectra = {name: np.mean([log_spectrum(c) for c in _channels(image)], axis=0) for name, image in images.items()}
+    energies = {name: _ring_energies(image) for name, image in images.items()}
+    figure, axes = plt.subplot_mosaic(
+        [["truth", "residual"], ["rings", "rings"]], figsize=(8, 7), height_ratios=[1.4, 1], layout="constrained"
+    )
+    low, high = _colour_limits(list(spectra.values()))
+    for name, spectrum in spectra.items():
+        left, right = _frequency_edges(spectrum.shape[1])
+        top, bottom = _frequency_edges(spectrum.shape[0])
+        picture = axes[name].imshow(
+            spectrum,
+            cmap="magma",
+            vmin=low,
+            vmax=high,
+            extent=(left, right, bottom, top),
+            aspect="auto",
+            interpolation="nearest",
+        )
+        axes[name].set(title=f"spectrum of the {name}", xlabel="horizontal frequency (cycles per pixel)")
+    axes["truth"].set_ylabel("vertical frequency (cycles per pixel)")
+    figure.colorbar(picture, ax=[axes["truth"], axes["residual"]], label="log10 magnitude")
+    for (name, (rings, energy)), colour in zip(energies.items(), (TRUTH_COLOUR, RESULT_COLOUR), strict=True):
+        label = name if energy.any() else f"{name} (zero everywhere)"
+        axes["rings"].plot(rings, energy, color=colour, label=label)
+    axes["rings"].set(xlabel="spatial frequency (cycles per pixel)", ylabel="mean squared magnitude", xlim=(0, 0.5))
+    _log_scale(axes["rings"], 2 * IMAGE_DECADES)  # energies: squares of magnitudes
+    axes["rings"].legend(loc="upper right")
+    _write(figure, path)
+
+
+def training_curve(
+    history: Mapping[str, tuple[Sequence[int], Sequence[float]]],
+    path: Path,
+    best: Mapping[str, Literal["max", "min"]] | None = None,
+) -> None:
+    """Metrics over training steps, one panel each above a common axis.
+
+    Values that are not finite leave gaps.
+
+    Args:
+        history: Steps and values by the metric's name.
+        path: PNG to write.
+        best: Metrics whose best value is marked, and whether their largest or smallest is the best.
+
+    Raises:
+        ValueError: If there is no metric, one has no or unequally many steps and values, or best names an unknown
+            metric or sense.
+    """
+    _check_history(history, best or {})
+    figure, axes = plt.subplots(
+        len(history), 1, figsize=(7, 1.2 + 2.2 * len(history)), sharex=True, squeeze=False, layout="constrained"
+    )
+    for axis, (name, (steps, values)) in zip(axes[:, 0], history.items(), strict=True):
+        axis.plot(steps, values, color="tab:blue", marker="." if len(steps) <= 50 else None)
+        axis.set_ylabel(name)
+        axis.grid(alpha=0.3)
+        if best and name in best:
+            _mark_best(axis, np.asarray(steps), np.asarray(values, dtype=np.float64), best[name])
+    axes[-1, 0].set_xlabel("training step")
+    _write(figure, path)
+
+
+def signal_figure(
+    x: np.ndarray, truth: np.ndarray, prediction: np.ndarray, path: Path, x_label: str = "time (s)"
+) -> None:
+    """A signal and its prediction, the error below, and the amplitudes of both in the Fourier domain.
+
+    The amplitudes are those of the sines the samples are made of, 2 |F| / N, without the mean; at most eight decades
+    below the largest are shown.
+
+    Args:
+        x: ``(N,)``, where the samples are: ascending and evenly spaced.
+        truth: ``(N,)``.
+        prediction: ``(N,)``.
+        path: PNG to write.
+        x_label: Name and unit of x.
+
+    Raises:
+        ValueError: If the arrays are not of one length of at least 4, or x is not ascending and evenly spaced.
+    """
+    _check_signals(x, truth, prediction)
+    figure, axes = plt.subplot_mosaic(
+        [["signal"], ["error"], ["spectrum"]], figsize=(9, 8), height_ratios=[1.5, 0.8, 1.5], layout="constrained"
+    )
+    frequencies = np.fft.rfftfreq(len(x), d=(x[-1] - x[0]) / (len(x) - 1))[1:]
+    for name, signal, colour, width in (
+        ("truth", truth, TRUTH_COLOUR, 1.8),
+        ("prediction", prediction, RESULT_COLOUR, 1.0),
+    ):
+        axes["signal"].plot(x, signal, color=colour, linewidth=width, label=name)
+        amplitudes = 2 * np.abs(np.fft.rfft(signal.astype(np.float64)))[1:] / len(x)
+        axes["spectrum"].plot(frequencies, amplitudes, color=colour, linewidth=width, label=name)
+    axes["error"].plot(x, prediction - truth, color="tab:red", linewidth=1.0)
+    axes["signal"].sharex(axes["error"])
+    axes["signal"].tick_params(labelbottom=False)
+    axes["signal"].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    axes["signal"].set_ylabel("value")
+    axes["error"].set(xlabel=x_label, ylabel="prediction - truth", xlim=(x[0], x[-1]))
+    axes["spectrum"].set(
+        xlabel="frequency (cycles per unit of the axis above)", ylabel="amplitude", xlim=(0, frequencies[-1])
+    )
+    _log_scale(axes["spectrum"], SIGNAL_DECADES)
+    _write(figure, path)
+
+
+def _write(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=120, format="png")
+    plt.close(figure)
+
+
+def _check_pair(truth: np.ndarray, reconstruction: np.ndarray) -> None:
+    if truth.ndim != 3 or truth.shape != reconstruction.shape or truth.size == 0:
+        raise ValueError(
+            f"Need two images (H, W, C) of one shape, got {truth.shape} for the truth and {reconstruction.shape} for "
+            "the reconstruction."
+        )
+    if not (np.isfinite(truth).all() and np.isfinite(reconstruction).all()):
+        raise ValueError("The images hold values that are not finite, which have no error or spectrum to draw.")
+
+
+def _clamped(image: np.ndarray) -> np.ndarray:
+    return np.clip(image.astype(np.float64), 0, 1)
+
+
+def _channels(image: np.ndarray) -> np.ndarray:
+    """``(H, W, C)`` to ``(C, H, W)``."""
+    return np.moveaxis(image, -1, 0)
+
+
+def _hide_ticks(axis: Axes) -> None:
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _size_of_picture(aspect: float) -> tuple[float, float]:
+    """Figure size in inches for a picture of that width to height and a colour bar at its right."""
+    width, height = (5.0, 5.0 / aspect) if aspect >= 1 else (5.0 * aspect, 5.0)
+    return max(width, 1.5) + 1.3, max(height, 2.5) + 0.4
+
+
+def _frequency_edges(num_pixels: int) -> tuple[float, float]:
+    """Outer edges of the first and last bin of a centred DFT, in cycles per pixel."""
+    bins = np.fft.fftshift(np.fft.fftfreq(num_pixels))
+    return bins[0] - 0.5 / num_pixels, bins[-1] + 0.5 / num_pixels
+
+
+def _ring_energies(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Radial energy of ``(H, W, C)``, averaged over channels, in as many rings as fit."""
+    bands = max(1, min(MAX_BANDS, max(image.shape[:2]) // 2))
+    curves = [radial_energy(channel, bands) for channel in _channels(image)]
+    return curves[0][0], np.mean([energy for _, energy in curves], axis=0)
+
+
+def _colour_limits(spectra: list[np.ndarray]) -> tuple[float, float]:
+    """Limits for log spectra in the same colours: one to six decades, from the largest magnitude down."""
+    high = max(float(spectrum.max()) for spectrum in spectra)
+    # The mean is zero by construction: the first percentile keeps it from setting the scale.
+    low = min(float(np.percentile(spectrum, 1)) for spectrum in spectra)
+    return min(max(low, high - IMAGE_DECADES), high - 1), high
+
+
+def _log_scale(axis: Axes, decades: int) -> None:
+    """Logarithmic y axis, that many decades below the largest value at most; curves of zeros keep a linear one."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axis.get_lines()])
+    values = values[np.isfinite(values) & (values > 0)]
+    if len(values):
+        axis.set_yscale("log")
+        axis.minorticks_off()  # a decade is narrow here, and its ticks are most of the drawing time
+        axis.set_ylim(max(values.min() / 2, values.max() * 10.0**-decades), values.max() * 3)
+
+
+def _check_history(
+    history: Mapping[str, tuple[Sequence[int], Sequence[float]]], best: Mapping[str, Literal["max", "min"]]
+) -> None:
+    if not history:
+        raise ValueError("Need at least one metric to draw.")
+    for name, (steps, values) in history.items():
+        if len(steps) == 0 or len(steps) != len(values):
+            raise ValueError(f"The metric {name!r} has {len(steps)} steps and {len(values)} values. Give one each.")
+    for name, sense in best.items():
+        if name not in history:
+            raise ValueError(f"best names the metric {name!r}, which is not among {list(history)}.")
+        if sense not in ("max", "min"):
+            raise ValueError(f"best[{name!r}] must be 'max' or 'min', got {sense!r}.")
+
+
+def _mark_best(axis: Axes, steps: np.ndarray, values: np.ndarray, sense: Literal["max", "min"]) -> None:
+    finite = np.isfinite(values)
+    if not finite.any():
+        axis.set_title("no finite value", fontsize="medium", loc="right")
+        return
+    steps, values = steps[finite], values[finite]
+    index = values.argmax() if sense == "max" else values.argmin()
+    axis.plot(steps[index], values[index], "o", color="tab:red")
+    axis.set_title(f"best {values[index]:.4g} at step {steps[index]}", fontsize="medium", loc="right", color="tab:red")
+
+
+def _check_signals(x: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:
+    if x.ndim != 1 or len(x) < 4 or not x.shape == truth.shape == prediction.shape:
+        raise ValueError(
+            f"Need x, truth and prediction of one length (N,) of at least 4, got {x.shape}, {truth.shape} and "
+            f"{prediction.shape}."
+        )
+    steps = np.diff(x.astype(np.float64))
+    # float32 positions are off by some 1e-7 of the largest.
+    tolerance = 1e-3 * abs(steps.mean()) + 1e-6 * float(np.abs(x).max())
+    if steps.mean() <= 0 or np.abs(steps - steps.mean()).max() > tolerance:
+        raise ValueError(
+            f"x must be ascending and evenly spaced for its Fourier transform, got steps from {steps.min():.6g} to "
+            f"{steps.max():.6g}."
+        )

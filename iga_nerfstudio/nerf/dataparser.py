@@ -17,6 +17,8 @@ from nerfstudio.data.dataparsers.blender_dataparser import Blender, BlenderDataP
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from PIL import Image
 
+from iga_nerfstudio.files import write_whole
+
 
 @dataclass
 class IGABlenderDataParserConfig(BlenderDataParserConfig):
@@ -150,12 +152,9 @@ def shrink_images(data: Path, paths: list[Path], factor: int) -> list[Path]:
     def shrink(path: Path) -> Path:
         copy = folder / path.relative_to(data)
         if not copy.exists() or copy.stat().st_mtime < path.stat().st_mtime:
-            copy.parent.mkdir(parents=True, exist_ok=True)
             small = Image.fromarray(box_average(_pixels(path), factor))
-            # A name of its own per writer: two runs may prepare the same scene at once.
-            with tempfile.NamedTemporaryFile(dir=copy.parent, suffix=".png", delete=False) as file:
-                small.save(file, format="PNG")
-            os.replace(file.name, copy)
+            # Two runs may prepare the same scene at once.
+            write_whole(copy, lambda staged: small.save(staged, format="PNG"))
         return copy
 
     with ThreadPoolExecutor() as pool:

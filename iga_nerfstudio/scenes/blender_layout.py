@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import json
 import operator
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from iga_nerfstudio.files import write_bytes
 from iga_nerfstudio.scenes.render import (
     CAMERA_ANGLE_X,
     MIN_RESOLUTION,
@@ -161,7 +161,7 @@ def _write_images(output_dir: Path, resolution: int, splits: dict[str, FloatArra
     on_view(0, len(views))
     for written, (split, i, camera) in enumerate(views, start=1):
         (output_dir / split).mkdir(exist_ok=True)
-        _write_bytes(output_dir / split / f"r_{i}.png", _png(render_view(camera, resolution, CAMERA_ANGLE_X)))
+        write_bytes(output_dir / split / f"r_{i}.png", _png(render_view(camera, resolution, CAMERA_ANGLE_X)))
         on_view(written, len(views))
 
 
@@ -186,14 +186,4 @@ def _png(rgba: FloatArray) -> bytes:
 
 
 def _write_json(path: Path, content: dict[str, object]) -> None:
-    _write_bytes(path, (json.dumps(content, indent=4) + "\n").encode())
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    """Write a file under another name first, so that nobody finds half of it under its own."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, (json.dumps(content, indent=4) + "\n").encode())

@@ -1,0 +1,209 @@
+"""Every network on some photographs: plain, with IGA, and with the baselines FR and BN, under Adam and under Muon."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from iga_nerfstudio.files import write_text
+from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
+from iga_nerfstudio.networks.builder import NetworkKind
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.image import ImageConfig, fit_image
+from iga_nerfstudio.tasks.trainer import TrainingDiverged
+
+Variant = Literal["plain", "iga", "iga_mean", "fr", "bn"]
+OptimizerKind = Literal["adam", "muon"]
+
+# Networks of the paper, and the baselines that it defines for each.
+NETWORKS: dict[NetworkKind, tuple[Variant, ...]] = {
+    "relu": ("plain", "iga", "fr", "bn"),
+    "pe": ("plain", "iga", "iga_mean", "fr", "bn"),
+    "siren": ("plain", "iga", "iga_mean", "fr"),
+    "gauss_finer": ("plain", "iga"),
+    "wire_finer": ("plain", "iga"),
+    "finer": ("plain", "iga"),
+}
+# Balanced eigenvalues, as in the paper.
+_END = {"relu": 25, "finer": 15}
+# Learning rates tried, for networks of ReLUs and for the others. Every variant gets the same.
+_RATES: dict[OptimizerKind, tuple[tuple[float, float], tuple[float, float]]] = {
+    "adam": ((5e-3, 1e-2), (1e-3, 3e-3)),
+    "muon": ((2e-2, 4e-2), (3e-3, 6e-3)),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training: what distinguishes it from the others."""
+
+    image: str
+    network: NetworkKind
+    variant: Variant
+    optimizer: OptimizerKind
+    lr: float
+
+    @property
+    def name(self) -> str:
+        """A file name of its own."""
+        return f"{self.image}-{self.network}-{self.variant}-{self.optimizer}-{self.lr:g}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """What all trainings share."""
+
+    max_side: int
+    hidden_dim: int
+    num_iterations: int
+    seed: int
+    lpips_backbone: str | None = None
+
+
+def measure_images(
+    data: Path,
+    images: tuple[str, ...],
+    size: Size,
+    networks: tuple[NetworkKind, ...],
+    optimizers: tuple[OptimizerKind, ...],
+    runs: Path,
+    jobs: int,
+    tell: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Fit every image in every way; learning rates are chosen on the first image, by final PSNR.
+
+    Args:
+        data: Folder of the images, ``<name>.png``.
+        images: Names.
+        size: What all trainings share.
+        networks: Networks to train.
+        optimizers: Optimisers to train with.
+        runs: Folder of finished trainings; those in it are not repeated.
+        jobs: Trainings at once, one thread each.
+        tell: Told about every finished training.
+
+    Returns:
+        The trainings, and means over images at the chosen rates.
+
+    Raises:
+        ValueError: If an image is missing, or there is none.
+    """
+    if not images:
+        raise ValueError("Name at least one image.")
+    for image in images:
+        if not (data / f"{image}.png").is_file():
+            raise ValueError(f"There is no image {data / image}.png.")
+    folder = runs / f"{size.max_side}px-{size.hidden_dim}wide-{size.num_iterations}steps-seed{size.seed}"
+    tried = [
+        Setting(images[0], network, variant, optimizer, rate)
+        for network in networks
+        for optimizer in optimizers
+        for variant in NETWORKS[network]
+        for rate in _RATES[optimizer][network not in ("relu", "pe")]
+    ]
+    first = _train_all(tried, data, size, folder, jobs, tell)
+    chosen = _better_rates(first)
+    others = [replace(setting, image=image) for image in images[1:] for setting in chosen]
+    rest = _train_all(others, data, size, folder, jobs, tell)
+    kept = [run for run in first if _setting(run) in chosen] + rest
+    return {
+        "images": list(images),
+        **asdict(size),
+        "trainings": first + rest,
+        "means": _means(kept),
+    }
+
+
+def _train_all(
+    settings: list[Setting], data: Path, size: Size, folder: Path, jobs: int, tell: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    missing = [setting for setting in settings if not (folder / f"{setting.name}.json").exists()]
+    # Processes of their own: two trainings with a thread each get more done than one with two.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_train, setting, data, size, folder): setting for setting in missing}
+        for done, future in enumerate(as_completed(waiting), 1):
+            tell(f"{done}/{len(waiting)} {waiting[future].name}: {future.result():.2f} dB")
+    return [json.loads((folder / f"{setting.name}.json").read_text()) for setting in settings]
+
+
+def _train(setting: Setting, data: Path, size: Size, folder: Path) -> float:
+    """Train once and write down what came of it; the final PSNR."""
+    torch.set_num_threads(1)
+    outcome = {"psnr": float("nan"), "diverged": False}
+    try:
+        fitted = fit_image(data / f"{setting.image}.png", configure(setting, size))
+    except TrainingDiverged:
+        outcome["diverged"] = True
+    else:
+        outcome |= fitted.metrics
+        outcome["best_psnr"] = fitted.best_metrics["psnr"]
+        outcome["milliseconds_per_step"] = 1000 * fitted.record.seconds / fitted.record.steps
+    write_text(folder / f"{setting.name}.json", json.dumps(asdict(setting) | outcome, indent=2) + "\n")
+    return outcome["psnr"]
+
+
+def configure(setting: Setting, size: Size) -> ImageConfig:
+    """The settings of one training."""
+    network = NetworkConfig(
+        setting.network,
+        size.hidden_dim,
+        fourier_reparameterisation=FourierReparameterisation(enabled=setting.variant == "fr"),
+        batch_norm=setting.variant == "bn",
+    )
+    adjustment = TaskAdjustmentConfig(enabled=setting.variant in ("iga", "iga_mean"), end=_END.get(setting.network, 20))
+    if setting.variant == "iga_mean":
+        adjustment = replace(adjustment, representative="mean", num_representatives=4)
+    return ImageConfig(
+        max_side=size.max_side,
+        lpips_backbone=None if size.lpips_backbone is None else Path(size.lpips_backbone),
+        max_num_iterations=size.num_iterations,
+        steps_per_eval=max(size.num_iterations // 10, 1),
+        network=network,
+        adjustment=adjustment,
+        optimizer=OptimizerConfig(setting.optimizer, setting.lr),
+        machine=MachineConfig(seed=size.seed, device_type="cpu"),
+    )
+
+
+def _setting(run: dict[str, Any]) -> Setting:
+    return Setting(run["image"], run["network"], run["variant"], run["optimizer"], run["lr"])
+
+
+def _better_rates(runs: list[dict[str, Any]]) -> list[Setting]:
+    """Of each network, variant and optimiser the setting with the higher final PSNR; NaN loses."""
+    best: dict[tuple[str, ...], dict[str, Any]] = {}
+    for run in runs:
+        key = (run["network"], run["variant"], run["optimizer"])
+        if key not in best or run["psnr"] > best[key]["psnr"] or best[key]["diverged"]:
+            best[key] = run
+    return [_setting(run) for run in best.values()]
+
+
+def _means(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean metrics over images of each network, variant and optimiser."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["network"], run["optimizer"], run["variant"]), []).append(run)
+    return [
+        {
+            "network": network,
+            "optimizer": optimizer,
+            "variant": variant,
+            "lr": members[0]["lr"],
+            **{
+                metric: statistics.mean(run.get(metric, float("nan")) for run in members)
+                for metric in ("psnr", "best_psnr", "ssim", "lpips")
+            },
+        }
+        for (network, optimizer, variant), members in groups.items()
+    ]

@@ -1,0 +1,1 @@
+"""Images, shapes and signals on one training loop."""

@@ -1,0 +1,165 @@
+"""Checkpoints to resume from, and models to use."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iga_nerfstudio.files import write_bytes
+from iga_nerfstudio.networks import CoordinateMLP, FourierReparameterisation, NetworkConfig, build_network
+
+logger = logging.getLogger("iga_nerfstudio")
+
+
+def save_tensors(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values with ``torch.save``; see :func:`~iga_nerfstudio.files.write_whole`.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+
+    # By way of memory: torch's own writer reports a full disk as a RuntimeError about positions in the file.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read what :func:`save_tensors` wrote, onto the CPU.
+
+    Raises:
+        ValueError: If the file is missing, truncated, or something else.
+    """
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever its zip reader, unpickler or storage met
+        reason = str(error).splitlines()[0] if str(error) else "no message"
+        raise ValueError(
+            f"{path} cannot be read: it is truncated, damaged or something else ({type(error).__name__}: {reason})."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} was not written by iga-nerfstudio: it holds a {type(content).__name__}.")
+    return content
+
+
+class Checkpoints:
+    """The checkpoints of one run, ``step-000001000.ckpt`` and so on.
+
+    Args:
+        folder: Where they are.
+        only_latest: Delete older ones once a newer one is whole.
+    """
+
+    def __init__(self, folder: Path, only_latest: bool = True) -> None:
+        self.folder, self._only_latest = folder, only_latest
+
+    def paths(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if re.fullmatch(r"step-\d{9}\.ckpt", path.name))
+
+    def save(self, step: int, state: dict[str, Any]) -> Path:
+        """Write the state after a number of steps.
+
+        Raises:
+            OSError: If it cannot be written; earlier checkpoints stay.
+        """
+        path = self.folder / f"step-{step:09d}.ckpt"
+        save_tensors(path, state)
+        if self._only_latest:
+            for older in self.paths():
+                if older != path:
+                    older.unlink()
+        # What a process that was killed while writing has left.
+        for leftover in self.folder.glob(".step-*.ckpt"):
+            leftover.unlink()
+        return path
+
+    def load_latest(self) -> dict[str, Any]:
+        """Read the newest checkpoint that is whole; damaged newer ones are logged.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        for path in reversed(self.paths()):
+            try:
+                return load_tensors(path)
+            except ValueError as error:
+                logger.warning("%s Trying the checkpoint before it.", error)
+        raise ValueError(
+            f"There is no checkpoint to continue from in {self.folder}. Give --load-dir the folder of a run, "
+            "outputs/<data>/<task>/<timestamp>."
+        )
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network on disk and what it stands for.
+
+    Attributes:
+        network: In evaluation mode, on the CPU.
+        config: Its settings.
+        description: What the task adds: the size of the image, the place of the voxels, ...
+    """
+
+    network: CoordinateMLP
+    config: NetworkConfig
+    description: dict[str, Any]
+
+
+def save_model(
+    path: Path,
+    weights: dict[str, torch.Tensor],
+    config: NetworkConfig,
+    sizes: tuple[int, int],
+    description: dict[str, Any],
+) -> None:
+    """Write a model file.
+
+    Args:
+        path: The file.
+        weights: The network's state dict.
+        config: The network's settings.
+        sizes: ``(d, C)``: coordinates per point and values per point.
+        description: What else is needed to use it; plain values.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    save_tensors(
+        path,
+        {"weights": weights, "network": asdict(config), "sizes": list(sizes), "description": description},
+    )
+
+
+def load_model(path: Path) -> SavedModel:
+    """Read a model file.
+
+    Args:
+        path: ``models/last.pt`` or ``models/best.pt`` of a run.
+
+    Returns:
+        The network and its description.
+
+    Raises:
+        ValueError: If the file is missing, damaged or no model.
+    """
+    content = load_tensors(path)
+    try:
+        settings = dict(content["network"])
+        settings["fourier_reparameterisation"] = FourierReparameterisation(**settings["fourier_reparameterisation"])
+        config = NetworkConfig(**settings)
+        network = build_network(config, *content["sizes"])
+        network.load_state_dict(content["weights"])
+        return SavedModel(network.eval(), config, content["description"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} holds no model of this version ({type(error).__name__}: {error}).") from error

@@ -1,0 +1,119 @@
+"""Settings that images, shapes and signals share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from iga_nerfstudio.networks import NetworkConfig
+
+
+@dataclass
+class TaskAdjustmentConfig:
+    """How the gradient is adjusted."""
+
+    enabled: bool = True
+    """False is the plain run: same network, data, schedule and random numbers."""
+    start: int = 1
+    """First balanced eigenvalue of the kernel, counted from 1."""
+    end: int = 20
+    """Last balanced eigenvalue: larger acts more strongly, 0 is plain training. Less than the number of groups."""
+    rule: Literal["adam", "sgd"] | None = None
+    """Balance to eigenvalue end + 1 (adam; for Muon too) or start (sgd); what suits the optimiser if not given."""
+    representative: Literal["largest_residual", "random", "random_once", "middle", "mean"] = "largest_residual"
+    """Which point stands for its group; mean takes the mean of num_representatives drawn ones."""
+    num_representatives: int = 1
+    """Points per group in the kernel."""
+    eigen_method: Literal["auto", "dense", "subspace"] = "auto"
+    """Leading eigenpairs by full decomposition, by block power iteration, or whichever is faster."""
+    refresh_interval: int = 1
+    """Compute the kernel every that many steps."""
+
+
+@dataclass
+class OptimizerConfig:
+    """What turns gradients into steps."""
+
+    kind: Literal["muon", "adam", "sgd"] = "muon"
+    """Muon on weight matrices with Adam on the rest, Adam, or plain gradient descent."""
+    lr: float | None = None
+    """Learning rate; one that suits the optimiser and the network if not given."""
+    adam_lr: float = 1e-3
+    """Muon only: learning rate of biases and other parameters that are no matrices."""
+    momentum: float | None = None
+    """Momentum of muon (0.95 if not given) and sgd (0 if not given)."""
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate falls."""
+
+    kind: Literal["step", "exponential", "constant"] = "step"
+    """All at once, evenly over the run, or not at all."""
+    factor: float = 0.1
+    """What the learning rate falls to, relative to where it starts."""
+    drop_at: float = 0.3
+    """When a step schedule drops, as a share of the run."""
+
+
+@dataclass
+class MachineConfig:
+    """Where and how to compute."""
+
+    seed: int = 42
+    """Seed of initialisation, batches and representatives."""
+    device_type: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device; auto takes a CUDA GPU where there is one."""
+    mixed_precision: bool = False
+    """Run the network in bfloat16 in training. Loss, kernel and weights stay in float32."""
+    points_per_chunk: int = 65536
+    """Points that go through the network at once. Steps on more are taken in chunks, with the same gradient: less
+    memory, one more forward pass."""
+
+
+@dataclass
+class TaskConfig:
+    """A run: what all tasks have in common."""
+
+    task: ClassVar[str]
+    """Name of the task and its command."""
+
+    data: Path | None = None
+    """What to fit."""
+    config: str | None = None
+    """Preset: its name, or a YAML file. Options beside it override its values."""
+    output_dir: Path = Path("outputs")
+    """Runs are written to <output-dir>/<experiment-name>/<task>/<timestamp>."""
+    experiment_name: str | None = None
+    """Name of the experiment; that of the data if not given."""
+    timestamp: str | None = None
+    """Name of the run; the time if not given."""
+    load_dir: Path | None = None
+    """A run to continue, in its own folder and with its own settings; options beside it override those."""
+    max_num_iterations: int = 2000
+    """Training steps."""
+    steps_per_log: int = 10
+    """Steps between points of the training curves."""
+    steps_per_eval: int = 100
+    """Steps between evaluations on all of the data; the best one's model is kept."""
+    steps_per_save: int = 500
+    """Steps between checkpoints."""
+    save_only_latest_checkpoint: bool = True
+    """Delete older checkpoints once a newer one is written."""
+    vis: Literal["tensorboard", "none"] = "tensorboard"
+    """Where training curves go besides metrics.json."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """The coordinate network."""
+    adjustment: TaskAdjustmentConfig = field(default_factory=TaskAdjustmentConfig)
+    """The gradient adjustment."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The learning rate's schedule."""
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    """Device, seed, precision, memory."""
+
+    def name_of_data(self) -> str:
+        """What to call an experiment that has no name of its own."""
+        return "unnamed" if self.data is None else self.data.stem

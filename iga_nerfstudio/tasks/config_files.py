@@ -1,0 +1,102 @@
+"""Settings as YAML: presets by name or path, and the record of a run."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from cattrs import Converter, transform_error
+from cattrs.errors import ClassValidationError
+
+from iga_nerfstudio.tasks.config import TaskConfig
+
+AnyTask = TypeVar("AnyTask", bound=TaskConfig)
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = files("iga_nerfstudio") / "configs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_preset(name_or_path: str, kind: type[AnyTask]) -> AnyTask:
+    """Settings of a preset.
+
+    Args:
+        name_or_path: A name of :func:`preset_names`, or a YAML file.
+        kind: The task's settings.
+
+    Returns:
+        The settings; what the file does not name has its default.
+
+    Raises:
+        ValueError: If there is no such preset, or it does not fit the task.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        packaged = files("iga_nerfstudio") / "configs" / f"{name_or_path}.yaml"
+        if not packaged.is_file():
+            raise ValueError(
+                f"There is no preset {name_or_path!r}. Give a YAML file, or one of {', '.join(preset_names())}."
+            )
+        return from_yaml(packaged.read_text(), name_or_path, kind)
+    try:
+        return from_yaml(path.read_text(), name_or_path, kind)
+    except OSError as error:
+        raise ValueError(f"The preset {path} cannot be read: {error.strerror}.") from error
+
+
+def from_yaml(text: str, name: str, kind: type[AnyTask]) -> AnyTask:
+    """Settings from YAML.
+
+    Args:
+        text: A mapping of options, nested as on the command line, with underscores.
+        name: What to call it in messages.
+        kind: The task's settings.
+
+    Raises:
+        ValueError: If it is no YAML mapping, or names or values do not fit.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} should map options to values, but it holds {type(content).__name__}.")
+    task = content.pop("task", None)
+    if task is not None and task != kind.task:
+        raise ValueError(f"{name} holds settings of {task}, not of {kind.task}. Use it with {task}.")
+    try:
+        return _CONVERTER.structure(content, kind)
+    except ClassValidationError as error:
+        raise ValueError(f"{name}: {'; '.join(transform_error(error)).replace('$.', '')}.") from error
+
+
+def to_yaml(config: TaskConfig) -> str:
+    """Settings as YAML that :func:`from_yaml` reads back."""
+    return yaml.safe_dump({"task": config.task} | _CONVERTER.unstructure(config), sort_keys=False)
+
+
+def _strict(value: Any, kind: type) -> Any:
+    """Take a value as it is: YAML has types of its own, and bool("no") is True."""
+    if kind is float and isinstance(value, str):
+        # YAML 1.1 reads 5e-3 as text; people mean the number.
+        return float(value)
+    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise TypeError(f"expected {kind.__name__}, got {value!r}")
+    return kind(value)
+
+
+def _make_converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True)
+    for kind in (bool, int, float, str):
+        converter.register_structure_hook(kind, _strict)
+    converter.register_structure_hook(Path, lambda value, _: Path(_strict(value, str)))
+    converter.register_unstructure_hook(Path, str)
+    converter.register_unstructure_hook(tuple, list)
+    return converter
+
+
+_CONVERTER = _make_converter()

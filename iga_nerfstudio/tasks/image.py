@@ -1,0 +1,198 @@
+"""Images: a coordinate network from pixel positions to colours (paper Sec. 5.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio
+
+from iga_nerfstudio.adjustment import Patches, require_enough_groups
+from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
+from iga_nerfstudio.evaluation.metrics import ImageMetrics
+from iga_nerfstudio.files import write_whole
+from iga_nerfstudio.networks import CoordinateMLP
+from iga_nerfstudio.tasks.config import TaskConfig
+from iga_nerfstudio.tasks.image_files import read_image, write_image
+from iga_nerfstudio.tasks.optimizers import balance_rule
+from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups
+from iga_nerfstudio.tasks.step import decode
+from iga_nerfstudio.tasks.task import Fit, Task, fit
+from iga_nerfstudio.tasks.trainer import Record, Watcher
+
+# Groups of the paper's images, 768x512 in patches of 32x32.
+_PAPER_GROUPS = 384
+
+
+@dataclass
+class ImageConfig(TaskConfig):
+    """Fit an image with a coordinate network."""
+
+    task: ClassVar[str] = "iga-image"
+
+    crop: tuple[int, int, int, int] | None = None
+    """Part of the picture: left, top, width, height in pixels."""
+    size: tuple[int, int] | None = None
+    """Resize to width, height."""
+    max_side: int | None = None
+    """Shrink so that the longer side has at most that many pixels."""
+    patch_size: int | None = None
+    """Side of a group's patch in pixels; if not given, what comes nearest to the paper's 384 patches."""
+    patches_per_batch: int | None = None
+    """Patches drawn per step; the whole image at every step if not given."""
+    render_scale: float = 1.0
+    """Resolution of the reconstruction, relative to the image's."""
+    lpips_backbone: Path | None = None
+    """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
+    lpips_parity: bool = False
+    """Report LPIPS on [0, 1] too, as the paper's code computes it, under lpips_unscaled."""
+
+
+def automatic_patch_size(height: int, width: int) -> int:
+    """The power of two whose square patches come nearest in number to the paper's 384, at most half the image."""
+    sizes = [2**k for k in range(int(math.log2(max(min(height, width) // 2, 1))) + 1)]
+    return min(
+        sizes, key=lambda size: abs(math.log(math.ceil(height / size) * math.ceil(width / size) / _PAPER_GROUPS))
+    )
+
+
+class ImageTask(Task[ImageConfig]):
+    """An image to fit.
+
+    Args:
+        config: Settings of the run.
+        image: ``(H, W, C)`` in [0, 1].
+
+    Raises:
+        ValueError: If image or settings do not fit.
+    """
+
+    metric = "psnr"
+
+    def __init__(self, config: ImageConfig, image: np.ndarray) -> None:
+        super().__init__(config)
+        if image.ndim != 3 or min(image.shape) < 1 or min(image.shape[:2]) < 2:
+            raise ValueError(f"An image has shape (H, W, C) and 2 pixels or more along each side, got {image.shape}.")
+        if not np.isfinite(image).all():
+            raise ValueError(f"The image holds {int((~np.isfinite(image)).sum())} values that are NaN or infinite.")
+        if not 0 < config.render_scale <= 64:
+            raise ValueError(f"render_scale must lie in (0, 64], got {config.render_scale}.")
+        height, width, channels = image.shape
+        self.image = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+        self.sizes = (2, channels)
+        self.grouping = Patches((height, width), config.patch_size or automatic_patch_size(height, width))
+        self._samples = GridSamples(Grid.unit((height, width), self.device), self.image.reshape(-1, channels))
+        self._metrics = ImageMetrics(config.lpips_backbone, config.lpips_parity)
+        if config.patches_per_batch is None:
+            self.batches = FullBatch(self._samples, self.grouping)
+            return
+        if config.adjustment.enabled:
+            rule = config.adjustment.rule or balance_rule(config.optimizer)
+            require_enough_groups(config.patches_per_batch, config.adjustment.end, rule)
+        self.batches = RandomGroups(self._samples, self.grouping, config.patches_per_batch, config.machine.seed)
+
+    def reconstruct(self, network: CoordinateMLP, scale: float = 1.0) -> Tensor:
+        """Decode the image at any resolution.
+
+        Args:
+            network: The network.
+            scale: Resolution relative to the image's; pixels of the corners stay where they are.
+
+        Returns:
+            ``(H', W', C)`` in [0, 1], on the CPU.
+        """
+        height, width = self.image.shape[:2]
+        return render_image(network, (max(round(height * scale), 1), max(round(width * scale), 1)), self._chunk)
+
+    @property
+    def _chunk(self) -> int:
+        return self.config.machine.points_per_chunk
+
+    def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
+        """PSNR in dB."""
+        return {"psnr": peak_signal_noise_ratio(self.reconstruct(network), self.image, data_range=1.0).item()}
+
+    def final_metrics(self, network: CoordinateMLP) -> dict[str, float]:
+        """PSNR, SSIM, and what of MS-SSIM and LPIPS the image's size and the weights at hand allow."""
+        return self._metrics(self.reconstruct(network), self.image)
+
+    def description(self) -> dict[str, Any]:
+        """Height and width in pixels."""
+        return {"task": self.config.task, "image_size": list(self.image.shape[:2])}
+
+    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
+        """``reconstruction.png``, ``error.png``, ``spectrum.png``, ``training.png``."""
+        truth, found = self.image.numpy(), self.reconstruct(network).numpy()
+        picture = found
+        if self.config.render_scale != 1.0:
+            picture = self.reconstruct(network, self.config.render_scale).numpy()
+        names = ("reconstruction", "error", "spectrum", "training")
+        paths = [folder / f"{name}.png" for name in names]
+        write_image(picture, paths[0])
+        write_whole(paths[1], partial(error_map, truth, found))
+        write_whole(paths[2], partial(residual_spectrum, truth, found))
+        write_whole(paths[3], partial(training_curve, record.evaluations))
+        return paths
+
+
+def render_image(network: CoordinateMLP, image_size: tuple[int, int], points_per_chunk: int = 65536) -> Tensor:
+    """Decode a fitted image at any resolution.
+
+    Args:
+        network: The network, from two coordinates to C values.
+        image_size: Height and width in pixels.
+        points_per_chunk: Pixels that go through the network at once.
+
+    Returns:
+        ``(H, W, C)`` in [0, 1], on the CPU.
+    """
+    device = next(network.parameters()).device
+    return decode(network, Grid.unit(image_size, device), points_per_chunk).clamp(0, 1)
+
+
+def load_image_task(config: ImageConfig) -> ImageTask:
+    """The task of an image file.
+
+    Raises:
+        ValueError: If no file is given, it cannot be used, or a setting does not fit it.
+    """
+    if config.data is None:
+        raise ValueError("Which image? Give --data photo.png.")
+    image = read_image(config.data, crop=config.crop, size=config.size, max_side=config.max_side)
+    return ImageTask(config, image)
+
+
+def fit_image(
+    image: Path | str | np.ndarray | Tensor, config: ImageConfig | None = None, watchers: tuple[Watcher, ...] = ()
+) -> Fit:
+    """Fit an image.
+
+    Args:
+        image: A file, or values in [0, 1], ``(H, W)`` or ``(H, W, C)``.
+        config: Settings; the defaults if not given.
+        watchers: Called with the step and named figures whenever some are logged.
+
+    Returns:
+        The trained network, its metrics, and the record of the training. Nothing is written to disk.
+
+    Raises:
+        ValueError: If image or settings cannot be used.
+        TrainingDiverged: If the loss is no longer finite.
+    """
+    config = config or ImageConfig()
+    if isinstance(image, (str, Path)):
+        values = read_image(Path(image), crop=config.crop, size=config.size, max_side=config.max_side)
+    else:
+        values = np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image, dtype=np.float32)
+        values = values[..., None] if values.ndim == 2 else values
+        if values.size and (values.min() < 0 or values.max() > 1):
+            raise ValueError(
+                f"Image values lie in [0, 1], got {values.min():.3g} to {values.max():.3g}. Divide by 255?"
+            )
+    return fit(ImageTask(config, values), watchers)

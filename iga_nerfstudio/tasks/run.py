@@ -1,0 +1,195 @@
+"""A run on disk: its folder, its progress on the terminal, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from torch.utils.tensorboard import SummaryWriter
+
+from iga_nerfstudio.files import write_text
+from iga_nerfstudio.tasks.checkpoints import Checkpoints, save_model
+from iga_nerfstudio.tasks.config import TaskConfig
+from iga_nerfstudio.tasks.config_files import to_yaml
+from iga_nerfstudio.tasks.task import Fit, Task, best_network, conclude
+from iga_nerfstudio.tasks.trainer import Trainer, TrainingDiverged, Watcher
+
+logger = logging.getLogger("iga_nerfstudio")
+
+CONFIG_FILE = "config.yml"
+CHECKPOINTS = "checkpoints"
+_KIBIBYTE = 1024
+
+
+def run_folder(config: TaskConfig) -> Path:
+    """Where a new run is written: ``<output-dir>/<experiment-name>/<task>/<timestamp>``."""
+    experiment = config.experiment_name or config.name_of_data()
+    return config.output_dir / experiment / config.task / (config.timestamp or time.strftime("%Y-%m-%d_%H%M%S"))
+
+
+def execute(task: Task[Any], console: Console) -> bool:
+    """Train on a task's data, show the progress, and write everything to the run's folder.
+
+    Args:
+        task: The data and its settings.
+        console: Where progress and results are shown.
+
+    Returns:
+        Whether the run reached its last step; False after Ctrl-C or SIGTERM, with the state saved.
+
+    Raises:
+        ValueError: If a setting is out of range, or the folder cannot be written to.
+        TrainingDiverged: If the loss is no longer finite; the best model until then is saved.
+    """
+    config = task.config
+    folder = config.load_dir or run_folder(config)
+    checkpoints = Checkpoints(folder / CHECKPOINTS, config.save_only_latest_checkpoint)
+    trainer = task.trainer(checkpoints)
+    if config.load_dir is not None:
+        trainer.load_state_dict(checkpoints.load_latest())
+        console.print(f"Continuing {folder} after step {trainer.record.steps}.", markup=False, soft_wrap=True)
+    try:
+        with _watching(config, folder, console, trainer.record.steps) as trainer.watchers:
+            write_text(folder / CONFIG_FILE, to_yaml(replace(config, load_dir=None)))
+            _train(task, trainer, folder)
+        if trainer.record.interrupted:
+            console.print(
+                f"Stopped after step {trainer.record.steps} of {config.max_num_iterations}; the state is saved. "
+                f"Continue with:\n  {config.task} --load-dir {folder}",
+                markup=False,
+                soft_wrap=True,
+            )
+            return False
+        fit = conclude(task, trainer)
+        _write_models(task, trainer, folder)
+        write_text(folder / "metrics.json", json.dumps(_summary(fit, trainer), indent=2) + "\n")
+        files = task.write_results(fit.model, fit.record, folder)
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be written to: {error.strerror or error}. Choose another --output-dir or make room. "
+            "Checkpoints written before are untouched."
+        ) from error
+    _show(fit, files, folder, console)
+    return True
+
+
+def _train(task: Task[Any], trainer: Trainer, folder: Path) -> None:
+    try:
+        trainer.train()
+    except TrainingDiverged:
+        _write_models(task, trainer, folder, last=False)
+        raise
+
+
+def _write_models(task: Task[Any], trainer: Trainer, folder: Path, last: bool = True) -> None:
+    """``models/best.pt`` and, unless it came to nothing, ``models/last.pt``."""
+    networks = {"best": best_network(trainer)} | ({"last": trainer.network} if last else {})
+    for name, network in networks.items():
+        weights = {key: value.cpu() for key, value in network.state_dict().items()}
+        save_model(folder / "models" / f"{name}.pt", weights, task.config.network, task.sizes, task.description())
+
+
+def _summary(fit: Fit, trainer: Trainer) -> dict[str, Any]:
+    """What ``metrics.json`` holds."""
+    seen = trainer.adjuster.diagnostics
+    return {
+        "task": trainer.config.task,
+        "data": None if trainer.config.data is None else str(trainer.config.data),
+        "adjusted": trainer.adjuster.enabled,
+        "metrics": finite(fit.metrics),
+        "best": {"step": fit.best_step} | finite(fit.best_metrics),
+        "steps": fit.record.steps,
+        "seconds": round(fit.record.seconds, 3),
+        "steps_unadjusted": dict(seen.unadjusted),
+        "parameters": sum(p.numel() for p in fit.model.parameters()),
+        "peak_memory_mb": round(peak_memory_mb()),
+        "torch": torch.__version__,
+        "evaluations": {name: [steps, values] for name, (steps, values) in fit.record.evaluations.items()},
+    }
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Metrics for JSON, which knows no infinity (the PSNR of a perfect copy): None in its place."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def peak_memory_mb() -> float:
+    """Largest memory use of this process so far, in MB: the GPU's where there is one, else the process's."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
+        return torch.cuda.max_memory_allocated() / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * _KIBIBYTE / 1e6
+
+
+@contextmanager
+def _watching(config: TaskConfig, folder: Path, console: Console, first_step: int) -> Iterator[tuple[Watcher, ...]]:
+    """A progress bar and, if asked for, TensorBoard's curves."""
+    columns = (
+        TextColumn(config.task),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=config.max_num_iterations, figures="", completed=first_step)
+        shown: dict[str, float] = {}
+
+        def show(step: int, figures: dict[str, float]) -> None:
+            shown.update({name: value for name, value in figures.items() if name in ("psnr", "iou", "train/loss")})
+            text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+            progress.update(bar, completed=step, figures=text)
+
+        if config.vis == "none":
+            yield (show,)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        writer = SummaryWriter(str(folder))
+        try:
+            yield show, _tolerant(lambda step, figures: _write_scalars(writer, step, figures))
+        finally:
+            _tolerant(lambda _step, _figures: writer.close())(0, {})
+
+
+def _write_scalars(writer: SummaryWriter, step: int, figures: dict[str, float]) -> None:
+    for name, value in figures.items():
+        writer.add_scalar(name if "/" in name else f"eval/{name}", value, step)
+
+
+def _tolerant(watcher: Callable[[int, dict[str, float]], None]) -> Watcher:
+    """A watcher whose failing to write ends its watching and not the training."""
+    failed = False
+
+    def watch(step: int, figures: dict[str, float]) -> None:
+        nonlocal failed
+        if failed:
+            return
+        try:
+            watcher(step, figures)
+        except OSError as error:
+            failed = True
+            logger.warning("TensorBoard's curves end at step %d: %s.", step, error)
+
+    return watch
+
+
+def _show(fit: Fit, files: list[Path], folder: Path, console: Console) -> None:
+    table = Table("", f"last, step {fit.record.steps}", f"best, step {fit.best_step}")
+    for name in fit.metrics:
+        table.add_row(name, *(f"{metrics[name]:.4g}" for metrics in (fit.metrics, fit.best_metrics)))
+    console.print(table)
+    console.print(f"{files[0]}\nEverything else is in {folder}", markup=False, soft_wrap=True)

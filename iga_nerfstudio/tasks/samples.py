@@ -1,0 +1,187 @@
+"""Training data on regular grids, and the batches that training steps see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from iga_nerfstudio.adjustment import Blocks, Grouping
+from iga_nerfstudio.adjustment.grouping import DrawnGroups
+
+
+class Grid:
+    """Points of a regular grid; rows are its cells in row-major order.
+
+    Coordinates are computed where they are asked for: a grid of 512^3 cells holds d axes and no list of points.
+
+    Args:
+        axes: Positions along each axis, ``(n_i,)``, all on one device.
+    """
+
+    def __init__(self, axes: Sequence[Tensor]) -> None:
+        self._axes = list(axes)
+        self.shape = tuple(len(axis) for axis in axes)
+        self.num_points = math.prod(self.shape)
+        self.device = axes[0].device
+
+    @classmethod
+    def unit(cls, shape: Sequence[int], device: torch.device | str = "cpu") -> Grid:
+        """Cells spread evenly from -1 to 1 along each axis, ends included; at 0 where there is one cell.
+
+        Args:
+            shape: Cells along each axis.
+            device: Where coordinates are needed.
+        """
+        return cls([torch.linspace(-1, 1, n, device=device) if n > 1 else torch.zeros(1, device=device) for n in shape])
+
+    def coordinates(self, rows: Tensor) -> Tensor:
+        """Coordinates of some cells: int64 ``(k,)`` to float32 ``(k, d)``."""
+        columns = []
+        for axis in reversed(self._axes):
+            columns.append(axis[rows % len(axis)])
+            rows = rows // len(axis)
+        return torch.stack(columns[::-1], dim=-1)
+
+
+class GridSamples:
+    """Values on a regular grid.
+
+    Args:
+        grid: Where; its device is where batches are made.
+        values: ``(N, C)`` for the grid's N points, any number type; converted to float32 batch by batch, so that a
+            large grid of bytes stays one of bytes.
+
+    Raises:
+        ValueError: If the number of values does not fit the grid.
+    """
+
+    def __init__(self, grid: Grid, values: Tensor) -> None:
+        if values.ndim != 2 or values.shape[0] != grid.num_points:
+            raise ValueError(f"A grid of {grid.shape} needs ({grid.num_points}, C) values, got {tuple(values.shape)}.")
+        self.grid = grid
+        self.values = values.to(grid.device)
+
+    @property
+    def num_points(self) -> int:
+        """Number of cells, N."""
+        return self.grid.num_points
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are made."""
+        return self.grid.device
+
+    def coordinates(self, rows: Tensor) -> Tensor:
+        """Coordinates of some cells in [-1, 1]: int64 ``(k,)`` to float32 ``(k, d)``."""
+        return self.grid.coordinates(rows)
+
+    def targets(self, rows: Tensor) -> Tensor:
+        """Values of some cells: int64 ``(k,)`` to float32 ``(k, C)``."""
+        return self.values[rows].float()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's data.
+
+    Attributes:
+        inputs: Coordinates, ``(N, d)``.
+        target: Values there, ``(N, C)``.
+        grouping: How the rows form groups.
+    """
+
+    inputs: Tensor
+    target: Tensor
+    grouping: Grouping
+
+
+class Batches(Protocol):
+    """Where training steps get their data."""
+
+    def next(self) -> Batch:
+        """The next step's batch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to get the same batches."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave."""
+
+
+class FullBatch:
+    """All samples at every step.
+
+    Args:
+        samples: The data.
+        grouping: How they form groups.
+    """
+
+    def __init__(self, samples: GridSamples, grouping: Grouping) -> None:
+        rows = torch.arange(samples.num_points, device=samples.device)
+        self._batch = Batch(samples.coordinates(rows), samples.targets(rows), grouping)
+
+    def next(self) -> Batch:
+        """The same batch every time."""
+        return self._batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing changes from step to step."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take up."""
+
+
+class RandomGroups:
+    """Some whole groups at every step, drawn without replacement until all have been seen (an epoch).
+
+    Args:
+        samples: The data.
+        grouping: All groups of the data.
+        groups_per_batch: Groups per step, n. Groups left over at the end of an epoch are not used in it.
+        seed: Seed of the order.
+
+    Raises:
+        ValueError: If there are fewer groups than a batch takes.
+    """
+
+    def __init__(self, samples: GridSamples, grouping: Blocks, groups_per_batch: int, seed: int) -> None:
+        self._samples, self._grouping, self._groups_per_batch = samples, grouping, groups_per_batch
+        self._num_groups = grouping.num_groups(samples.num_points)
+        if not 0 < groups_per_batch <= self._num_groups:
+            raise ValueError(
+                f"A batch of {groups_per_batch} groups cannot be drawn from {self._num_groups} groups of "
+                f"{grouping.group_size} points each. Use fewer groups per batch, or smaller groups."
+            )
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order, self._position = torch.empty(0, dtype=torch.int64), 0
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps in which every group is seen once, those left over aside."""
+        return self._num_groups // self._groups_per_batch
+
+    def next(self) -> Batch:
+        """The next groups of the epoch, or the first of a new one."""
+        if self._position + self._groups_per_batch > len(self._order):
+            self._order = torch.randperm(self._num_groups, generator=self._generator)
+            self._position = 0
+        groups = self._order[self._position : self._position + self._groups_per_batch]
+        self._position += self._groups_per_batch
+        rows, filled = self._grouping.members(groups)
+        present = rows[filled].to(self._samples.device)
+        return Batch(self._samples.coordinates(present), self._samples.targets(present), DrawnGroups(filled))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Order and position of the epoch, and the random state."""
+        return {"order": self._order, "position": self._position, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken."""
+        self._order, self._position = state["order"].cpu(), state["position"]
+        self._generator.set_state(state["generator"].cpu())

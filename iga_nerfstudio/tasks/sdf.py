@@ -1,0 +1,213 @@
+"""Shapes: a coordinate network from positions to occupancy or signed distance (paper Sec. 5.2)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import trimesh
+from torchmetrics.classification import BinaryJaccardIndex
+
+from iga_nerfstudio.adjustment import Intervals, require_enough_groups
+from iga_nerfstudio.evaluation.figures import training_curve
+from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, write_mesh
+from iga_nerfstudio.files import write_whole
+from iga_nerfstudio.networks import CoordinateMLP
+from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig, TaskConfig
+from iga_nerfstudio.tasks.optimizers import balance_rule
+from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
+from iga_nerfstudio.tasks.step import decode, decode_chunks
+from iga_nerfstudio.tasks.task import Fit, Task, fit
+from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.voxel_grids import ShapeTarget, VoxelGrid, load_shape
+
+logger = logging.getLogger("iga_nerfstudio")
+
+
+@dataclass
+class SDFConfig(TaskConfig):
+    """Fit a shape with a coordinate network."""
+
+    task: ClassVar[str] = "iga-sdf"
+
+    target: ShapeTarget = "occupancy"
+    """What the network learns: 1 inside and 0 outside, or the signed distance (negative inside)."""
+    resolution: int = 128
+    """Voxels along each side of a mesh's bounding cube; the paper has 512. Voxel files keep their own."""
+    crop: bool = True
+    """Cut occupancy grids down to the shape's box."""
+    group_size: int = 256
+    """Consecutive voxels of the flattened grid that form a group, p."""
+    groups_per_batch: int = 512
+    """Random groups per step, n; all of them where there are fewer."""
+    num_epochs: int | None = None
+    """Passes over the grid; takes the place of max_num_iterations if given."""
+    cache_dir: Path = Path("outputs/cache")
+    """Folder of sampled meshes, so that each is sampled once."""
+    mesh_scale: float = 1.0
+    """Resolution of the extracted mesh, relative to the grid's."""
+    mesh_format: Literal["ply", "obj", "glb", "stl"] = "ply"
+    """File format of the extracted mesh."""
+    adjustment: TaskAdjustmentConfig = field(
+        default_factory=lambda: TaskAdjustmentConfig(end=7, representative="middle")
+    )
+    """The gradient adjustment."""
+    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig("exponential"))
+    """The learning rate's schedule."""
+
+
+class ShapeTask(Task[SDFConfig]):
+    """A shape to fit.
+
+    Args:
+        config: Settings of the run.
+        grid: Values on voxels.
+        mesh: The true surface; the grid's own if there is none.
+
+    Raises:
+        ValueError: If grid or settings do not fit.
+    """
+
+    metric = "iou"
+    sizes = (3, 1)
+
+    def __init__(self, config: SDFConfig, grid: VoxelGrid, mesh: trimesh.Trimesh | None = None) -> None:
+        super().__init__(config)
+        if not 0 < config.mesh_scale <= 16:
+            raise ValueError(f"mesh_scale must lie in (0, 16], got {config.mesh_scale}.")
+        self.voxels = grid
+        # A copy: the grid may be a read-only map of the cached file.
+        values = torch.from_numpy(np.array(grid.values)).reshape(-1, 1)
+        self._samples = GridSamples(Grid.unit(grid.values.shape, self.device), values)
+        self.grouping = Intervals(len(values), config.group_size)
+        num_groups = min(config.groups_per_batch, self.grouping.num_groups(len(values)))
+        if config.adjustment.enabled:
+            rule = config.adjustment.rule or balance_rule(config.optimizer)
+            require_enough_groups(num_groups, config.adjustment.end, rule)
+        self.batches = RandomGroups(self._samples, self.grouping, num_groups, config.machine.seed)
+        if config.num_epochs is not None:
+            self.config = replace(config, max_num_iterations=config.num_epochs * self.batches.batches_per_epoch)
+        self._truth = mesh
+        self._surfaces: WeakKeyDictionary[CoordinateMLP, trimesh.Trimesh] = WeakKeyDictionary()
+
+    @property
+    def truth(self) -> trimesh.Trimesh:
+        """The true surface."""
+        if self._truth is None:
+            self._truth = self._mesh(self.voxels.values, self.voxels.spacing)
+        return self._truth
+
+    def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
+        """Intersection over union of the voxels inside."""
+        index = BinaryJaccardIndex().to(self.device)
+        for rows, values in decode_chunks(network, self._samples.grid, self.config.machine.points_per_chunk):
+            index.update(self._inside(values), self._inside(self._samples.targets(rows)).int())
+        return {"iou": index.compute().item()}
+
+    def final_metrics(self, network: CoordinateMLP) -> dict[str, float]:
+        """IoU, and Chamfer distances of the surface where there is one."""
+        metrics = self.evaluate(network)
+        surface = self.surface(network)
+        return metrics if surface is None else metrics | chamfer_distance(surface, self.truth)
+
+    def surface(self, network: CoordinateMLP) -> trimesh.Trimesh | None:
+        """The surface of a trained network by marching cubes, in the units of the file; None, logged, without one.
+
+        It is kept: a network is not to be trained any further after this.
+        """
+        if network not in self._surfaces:
+            shape = [max(round(n * self.config.mesh_scale), 2) for n in self.voxels.values.shape]
+            values = decode(network, Grid.unit(shape, self.device), self.config.machine.points_per_chunk)[..., 0]
+            steps = [(n - 1) / (m - 1) for n, m in zip(self.voxels.values.shape, shape, strict=True)]
+            try:
+                self._surfaces[network] = self._mesh(values.numpy(), [s * self.voxels.spacing for s in steps])
+            except ValueError as error:
+                logger.warning("The network has no surface: %s", error)
+                return None
+        return self._surfaces[network]
+
+    def _mesh(self, values: np.ndarray, spacing: float | list[float]) -> trimesh.Trimesh:
+        occupancy = self.voxels.target == "occupancy"
+        level = 0.5 if occupancy else 0.0
+        return surface_from_grid(values, level, self.voxels.origin, spacing, inside_is_above=occupancy)
+
+    def _inside(self, values: torch.Tensor) -> torch.Tensor:
+        return values > 0.5 if self.voxels.target == "occupancy" else values < 0
+
+    def description(self) -> dict[str, Any]:
+        """What the network's value means, and where its cube [-1, 1]^3 lies in the file's units."""
+        return {
+            "task": self.config.task,
+            "target": self.voxels.target,
+            "grid": list(self.voxels.values.shape),
+            "origin": [float(x) for x in self.voxels.origin],
+            "spacing": float(self.voxels.spacing),
+        }
+
+    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
+        """``reconstruction.<format>`` and ``shape.png`` where there is a surface, ``training.png``."""
+        paths = []
+        surface = self.surface(network)
+        if surface is not None:
+            paths = [folder / f"reconstruction.{self.config.mesh_format}", folder / "shape.png"]
+            write_mesh(surface, paths[0])
+            pair = [("ground truth", self.truth), ("reconstruction", surface)]
+            write_whole(paths[1], lambda path: mesh_picture(pair, path))
+        curve = folder / "training.png"
+        write_whole(curve, partial(training_curve, record.evaluations))
+        return [*paths, curve]
+
+
+def load_shape_task(config: SDFConfig, progress: Callable[[float], None] | None = None) -> ShapeTask:
+    """The task of a mesh or voxel file.
+
+    Args:
+        config: Settings of the run.
+        progress: Told the share done while a mesh is sampled.
+
+    Raises:
+        ValueError: If no file is given, it cannot be used, or a setting does not fit it.
+    """
+    if config.data is None:
+        raise ValueError("Which shape? Give --data mesh.ply.")
+    grid, mesh = load_shape(
+        config.data,
+        config.resolution,
+        config.target,
+        cache_dir=config.cache_dir,
+        crop=config.crop,
+        progress=progress,
+    )
+    return ShapeTask(config, grid, mesh)
+
+
+def fit_shape(
+    shape: Path | str | np.ndarray, config: SDFConfig | None = None, watchers: tuple[Watcher, ...] = ()
+) -> tuple[Fit, ShapeTask]:
+    """Fit a shape.
+
+    Args:
+        shape: A mesh or voxel file, or voxels ``(n_x, n_y, n_z)``: what ``config.target`` says.
+        config: Settings; the defaults if not given.
+        watchers: Called with the step and named figures whenever some are logged.
+
+    Returns:
+        The trained network with its metrics and record, and the task, whose ``surface(fit.model)`` is the mesh.
+
+    Raises:
+        ValueError: If shape or settings cannot be used.
+        TrainingDiverged: If the loss is no longer finite.
+    """
+    config = config or SDFConfig()
+    if isinstance(shape, (str, Path)):
+        task = load_shape_task(replace(config, data=Path(shape)))
+    else:
+        task = ShapeTask(config, VoxelGrid(np.asarray(shape), config.target, (0.0, 0.0, 0.0), 1.0))
+    return fit(task, watchers), task

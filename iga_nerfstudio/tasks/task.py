@@ -1,0 +1,133 @@
+"""What the training loop and the command lines need to know of a kind of data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from iga_nerfstudio.adjustment import Blocks
+from iga_nerfstudio.networks import CoordinateMLP, build_network
+from iga_nerfstudio.tasks.checkpoints import Checkpoints
+from iga_nerfstudio.tasks.config import TaskConfig
+from iga_nerfstudio.tasks.samples import Batches
+from iga_nerfstudio.tasks.trainer import Record, Trainer, Watcher, choose_device
+
+AnyConfig = TypeVar("AnyConfig", bound=TaskConfig)
+
+
+class Task(ABC, Generic[AnyConfig]):
+    """One kind of data, and how a network is trained and judged on it.
+
+    Attributes:
+        config: Settings of the run.
+        device: Where it runs.
+        sizes: ``(d, C)``: coordinates per point and values per point.
+        metric: What decides which model is best; higher is better.
+        grouping: All groups of the data.
+        batches: Where training steps get their data.
+    """
+
+    config: AnyConfig
+    device: torch.device
+    sizes: tuple[int, int]
+    metric: str
+    grouping: Blocks
+    batches: Batches
+
+    def __init__(self, config: AnyConfig) -> None:
+        self.config = config
+        self.device = choose_device(config.machine)
+
+    def trainer(self, checkpoints: Checkpoints | None = None, watchers: tuple[Watcher, ...] = ()) -> Trainer:
+        """The training loop on this data.
+
+        Args:
+            checkpoints: Where to save; None keeps everything in memory.
+            watchers: Told every logged figure.
+
+        Raises:
+            ValueError: If a setting is out of range.
+        """
+        return Trainer(
+            self.config, self.sizes, self.batches, self.grouping, self.evaluate, self.metric, checkpoints, watchers
+        )
+
+    @abstractmethod
+    def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
+        """Metrics on all of the data that are quick enough to follow while training."""
+
+    @abstractmethod
+    def final_metrics(self, network: CoordinateMLP) -> dict[str, float]:
+        """All metrics on all of the data."""
+
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """What else one needs to use the model later: sizes and places, plain values."""
+
+    @abstractmethod
+    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
+        """Write reconstruction and pictures into a folder; the files written, the reconstruction first."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained network and how it came about.
+
+    Attributes:
+        model: The network after the last step, in evaluation mode.
+        best_model: The network at the best evaluation.
+        metrics: All metrics of the model after the last step.
+        best_metrics: All metrics of the best one.
+        best_step: When that was.
+        record: Training curves, steps and seconds.
+    """
+
+    model: CoordinateMLP
+    best_model: CoordinateMLP
+    metrics: dict[str, float]
+    best_metrics: dict[str, float]
+    best_step: int
+    record: Record
+
+
+def fit(task: Task[Any], watchers: tuple[Watcher, ...] = ()) -> Fit:
+    """Train on a task's data, in memory.
+
+    Args:
+        task: The data and its settings.
+        watchers: Called with the step and named figures, whenever some are logged.
+
+    Raises:
+        ValueError: If a setting is out of range.
+        TrainingDiverged: If the loss is no longer finite.
+    """
+    trainer = task.trainer(watchers=watchers)
+    trainer.train()
+    return conclude(task, trainer)
+
+
+def conclude(task: Task[Any], trainer: Trainer) -> Fit:
+    """Judge the last and the best model of a training."""
+    model, best_model = trainer.network.eval(), best_network(trainer)
+    metrics = task.final_metrics(model)
+    same = trainer.best.step == trainer.record.steps
+    return Fit(
+        model,
+        best_model,
+        metrics,
+        metrics if same else task.final_metrics(best_model),
+        trainer.best.step,
+        trainer.record,
+    )
+
+
+def best_network(trainer: Trainer) -> CoordinateMLP:
+    """The network of a training's best evaluation, in evaluation mode."""
+    in_dim, out_dim = trainer.sizes
+    network = build_network(trainer.config.network, in_dim, out_dim)
+    network.load_state_dict(trainer.best.weights)
+    return network.to(next(trainer.network.parameters()).device).eval()

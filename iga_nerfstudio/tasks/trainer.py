@@ -1,0 +1,327 @@
+"""The training loop of images, shapes and signals."""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster
+from iga_nerfstudio.networks import CoordinateMLP, build_network
+from iga_nerfstudio.tasks.checkpoints import Checkpoints
+from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
+from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule
+from iga_nerfstudio.tasks.samples import Batches
+from iga_nerfstudio.tasks.step import accumulate_gradient
+
+logger = logging.getLogger("iga_nerfstudio")
+
+# Called with the step and named figures: a progress bar, TensorBoard.
+Watcher = Callable[[int, dict[str, float]], None]
+
+
+@dataclass
+class Best:
+    """The best model so far by one metric, higher being better."""
+
+    step: int = -1
+    metrics: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Record:
+    """What a run leaves behind besides its model.
+
+    Attributes:
+        steps: Steps taken.
+        seconds: Time spent in training steps, over all sessions of the run.
+        history: Steps and values of every logged figure, by name.
+        evaluations: Steps and values of every metric on all of the data, by name.
+        interrupted: Whether the run stopped before its last step, by Ctrl-C or SIGTERM.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    history: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+    evaluations: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer finite."""
+
+
+class Trainer:
+    """Trains one network and keeps the best.
+
+    Args:
+        config: Settings of the run.
+        sizes: ``(d, C)``: coordinates per point and values per point.
+        batches: Where steps get their data; on the device that ``config.machine`` names.
+        grouping: All groups of the data; batches may bring their own.
+        evaluate: Metrics of the network on all of the data.
+        metric: The one that decides which model is best; higher is better.
+        checkpoints: Where to save, or None to keep everything in memory.
+        watchers: Told every logged figure.
+
+    Raises:
+        ValueError: If a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        config: TaskConfig,
+        sizes: tuple[int, int],
+        batches: Batches,
+        grouping: Blocks,
+        evaluate: Callable[[CoordinateMLP], dict[str, float]],
+        metric: str,
+        checkpoints: Checkpoints | None = None,
+        watchers: tuple[Watcher, ...] = (),
+    ) -> None:
+        validate(config)
+        self.config = config
+        self.sizes = sizes
+        self.network = initial_network(config, sizes)
+        self.optimizer = build_optimizer(config.optimizer, config.network, self.network)
+        self.schedule = build_schedule(config.schedule, self.optimizer, config.max_num_iterations)
+        self.adjuster = build_adjuster(config, self.network, grouping)
+        self.batches = batches
+        self.best = Best()
+        self.record = Record()
+        self._evaluate, self._metric = evaluate, metric
+        self._checkpoints, self.watchers = checkpoints, watchers
+        self._saved_at: int | None = None
+
+    def train(self) -> Record:
+        """Take the steps that are left, or stop early on Ctrl-C; the state is saved either way.
+
+        Raises:
+            TrainingDiverged: If the loss is no longer finite. Checkpoints and the best model are from before.
+            OSError: If the last checkpoint cannot be written. Failures before it are logged and training goes on.
+        """
+        with _stop_on_signals() as stopping:
+            if self.record.steps == 0:
+                self._evaluate_now()
+            while self.record.steps < self.config.max_num_iterations and not stopping.is_set():
+                self.step()
+                step, last = self.record.steps, self.record.steps == self.config.max_num_iterations
+                if step % self.config.steps_per_eval == 0 or last:
+                    self._evaluate_now()
+                if step % self.config.steps_per_save == 0 and not last:
+                    self._save_or_log()
+        self.record.interrupted = self.record.steps < self.config.max_num_iterations
+        self._save()
+        return self.record
+
+    def step(self) -> None:
+        """Take one training step."""
+        start = time.perf_counter()
+        self.network.train()
+        batch = self.batches.next()
+        self.optimizer.zero_grad()
+        prediction = accumulate_gradient(
+            self.network,
+            self.adjuster,
+            batch,
+            self.config.machine.points_per_chunk,
+            self.config.machine.mixed_precision,
+        )
+        self.optimizer.step()
+        self.schedule.step()
+        self.record.steps += 1
+        logging_step = self.record.steps % self.config.steps_per_log == 0
+        if logging_step:
+            self._log_step(mse_loss(prediction, batch.target).item())
+        self.record.seconds += time.perf_counter() - start
+
+    def _log_step(self, loss: float) -> None:
+        """Figures of the step just taken; the loss is that before its update."""
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"Training diverged: the loss is {loss} at step {self.record.steps}. Use a smaller learning rate "
+                f"(--optimizer.lr; it is {self.schedule.get_last_lr()[0]:.1e} now). The best model so far is from step "
+                f"{self.best.step}."
+            )
+        figures: dict[str, float] = {"train/loss": loss, "train/lr": float(self.schedule.get_last_lr()[0])}
+        seen = self.adjuster.diagnostics
+        if self.adjuster.enabled and len(seen.eigenvalues):
+            figures |= {
+                "iga/leading_eigenvalue": seen.eigenvalues[0].item(),
+                "iga/target_eigenvalue": seen.target,
+                "iga/effective_rank": seen.effective_rank,
+                "iga/steps_unadjusted": float(seen.steps_unadjusted),
+            }
+        self._tell(figures, self.record.history)
+
+    def _evaluate_now(self) -> None:
+        metrics = self._evaluate(self.network)
+        self._tell(metrics, self.record.evaluations)
+        if not self.best.metrics or metrics[self._metric] > self.best.metrics[self._metric]:
+            # A copy: the weights in the network go on changing.
+            weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
+            self.best = Best(self.record.steps, metrics, weights)
+
+    def _tell(self, figures: dict[str, float], curves: dict[str, tuple[list[int], list[float]]]) -> None:
+        for name, value in figures.items():
+            steps, values = curves.setdefault(name, ([], []))
+            steps.append(self.record.steps)
+            values.append(value)
+        for watcher in self.watchers:
+            watcher(self.record.steps, figures)
+
+    def _save_or_log(self) -> None:
+        """A checkpoint that cannot be written is no reason to throw the training away."""
+        try:
+            self._save()
+        except OSError as error:
+            logger.warning(
+                "The checkpoint of step %d could not be written (%s). Training goes on; %s.",
+                self.record.steps,
+                error,
+                "none is saved yet" if self._saved_at is None else f"the one of step {self._saved_at} is still there",
+            )
+
+    def _save(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.save(self.record.steps, self.state_dict())
+            self._saved_at = self.record.steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the run needs to go on bit for bit."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch},
+            "adjuster": self.adjuster.state_dict(),
+            "batches": self.batches.state_dict(),
+            "best": vars(self.best),
+            "record": {name: value for name, value in vars(self.record).items() if name != "interrupted"},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the state of an earlier session.
+
+        Raises:
+            ValueError: If it is of another network, optimiser or data.
+        """
+        try:
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.adjuster.load_state_dict(state["adjuster"])
+            self.batches.load_state_dict(state["batches"])
+            self.best = Best(**state["best"])
+            self.record = Record(**state["record"])
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"The checkpoint is of a run with another network, optimiser or data ({str(error).splitlines()[0]}). "
+                "Continue a run with the settings that it was started with."
+            ) from error
+        self._saved_at = self.record.steps
+        self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        # Recomputed rather than restored, so that a longer --max-num-iterations has its own schedule.
+        for group, base, factor in zip(
+            self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(self.schedule.last_epoch)
+        self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
+def validate(config: TaskConfig) -> None:
+    """Check the settings of the loop.
+
+    Raises:
+        ValueError: If one is out of range.
+    """
+    counts = {name: getattr(config, name) for name in ("max_num_iterations", "steps_per_log", "steps_per_eval")}
+    counts |= {"steps_per_save": config.steps_per_save, "machine.points_per_chunk": config.machine.points_per_chunk}
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    if config.network.batch_norm and config.adjustment.enabled:
+        raise ValueError(
+            "Batch normalisation couples all points of a batch, so there is no kernel to adjust by. Train it plain: "
+            "--adjustment.enabled False."
+        )
+
+
+def choose_device(machine: MachineConfig) -> torch.device:
+    """The device that the settings name.
+
+    Raises:
+        ValueError: If it is not there.
+    """
+    if machine.device_type == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[machine.device_type]:
+        raise ValueError(f"machine.device_type={machine.device_type} is asked for, but torch finds no such device.")
+    return torch.device(machine.device_type)
+
+
+def initial_network(config: TaskConfig, sizes: tuple[int, int]) -> CoordinateMLP:
+    """The network before its first step; the global random state is afterwards as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.machine.seed)
+        network = build_network(config.network, *sizes)
+    return network.to(choose_device(config.machine))
+
+
+def build_adjuster(config: TaskConfig, network: CoordinateMLP, grouping: Blocks) -> InductiveGradientAdjuster:
+    """The adjuster of a run.
+
+    Raises:
+        ValueError: If a setting is invalid, or there are too few groups for ``end``.
+    """
+    settings = config.adjustment
+    return InductiveGradientAdjuster(
+        network,
+        grouping,
+        settings.end if settings.enabled else 0,
+        start=settings.start,
+        rule=settings.rule or balance_rule(config.optimizer),
+        representative=settings.representative,
+        num_representatives=settings.num_representatives,
+        eigen_method=settings.eigen_method,
+        refresh_interval=settings.refresh_interval,
+        enabled=settings.enabled,
+        seed=config.machine.seed,
+    )
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second one acts at once, as ever."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may handle signals.
+        yield stopping
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def stop(_number: int, _frame: object) -> None:
+        stopping.set()
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in signals:
+        signal.signal(number, stop)
+    try:
+        yield stopping
+    finally:
+        restore()

@@ -1,0 +1,119 @@
+"""Presets and the record of a run as YAML."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
+from iga_nerfstudio.tasks.cli import parse
+from iga_nerfstudio.tasks.config import OptimizerConfig, TaskConfig
+from iga_nerfstudio.tasks.config_files import from_yaml, preset_names, read_preset, to_yaml
+from iga_nerfstudio.tasks.image import ImageConfig
+from iga_nerfstudio.tasks.sdf import SDFConfig
+from iga_nerfstudio.tasks.signal import SignalConfig
+
+ROOT = Path(__file__).parents[2]
+KINDS: dict[str, type[TaskConfig]] = {"kodak": ImageConfig, "shape": SDFConfig, "experiment2": SignalConfig}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ImageConfig(),
+        ImageConfig(data=Path("a b.png"), crop=(0, 1, 20, 30), optimizer=OptimizerConfig("sgd", 0.5)),
+        SDFConfig(network=NetworkConfig(fourier_reparameterisation=FourierReparameterisation(True, alpha=0.01))),
+        SignalConfig(frequencies=(1.0, 2.5), column="no"),
+    ],
+)
+def test_what_is_written_is_what_is_read(config: TaskConfig) -> None:
+    assert from_yaml(to_yaml(config), "x", type(config)) == config
+
+
+def test_every_preset_fits_its_task_and_trains_the_paper_s_network() -> None:
+    names = preset_names()
+    assert sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")) == names
+    for name in names:
+        kind = next(kind for start, kind in KINDS.items() if name.startswith(start))
+        config = read_preset(name, kind)
+        assert config == read_preset(str(ROOT / "configs" / f"{name}.yaml"), kind)
+        assert config.network.hidden_dim == 256
+        assert config.adjustment.enabled
+
+
+def test_the_paper_s_image_setting() -> None:
+    config = read_preset("kodak_pe", ImageConfig)
+    assert (config.network.kind, config.network.hidden_layers, config.patch_size) == ("pe", 3, 32)
+    assert (config.adjustment.end, config.optimizer, config.max_num_iterations) == (
+        20,
+        OptimizerConfig("adam", 5e-3),
+        10_000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("network: {widht: 3}", r"extra fields found \(widht\) @ network"),
+        ("max_num_iterations: many", "expected int @ max_num_iterations"),
+        ("max_num_iterations: 1.5", "expected int"),
+        ("max_num_iterations: true", "expected int @ max_num_iterations"),
+        ("adjustment: {enabled: 'no'}", "expected bool"),
+        ("network: {kind: perceptron}", "network.kind"),
+        ("crop: [1, 2]", "crop"),
+        ("task: iga-sdf", "settings of iga-sdf, not of iga-image"),
+        ("just a line", "should map options to values"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_yaml_that_does_not_fit_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_yaml(text, "my.yaml", ImageConfig)
+
+
+def test_numbers_as_people_write_them() -> None:
+    assert from_yaml("optimizer: {lr: 5e-3}", "x", ImageConfig).optimizer.lr == 5e-3
+    assert from_yaml("optimizer: {lr: 1}", "x", ImageConfig).optimizer.lr == 1.0
+
+
+def test_presets_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no preset 'kodak_pee'\. .*kodak_pe,"):
+        read_preset("kodak_pee", ImageConfig)
+    with pytest.raises(ValueError, match="No such file"):
+        read_preset(str(tmp_path / "none.yaml"), ImageConfig)
+
+
+def test_options_beside_a_preset_override_it() -> None:
+    config = parse(ImageConfig, ["--config", "kodak_siren", "--network.hidden-dim", "64", "--data", "p.png"])
+    expected = read_preset("kodak_siren", ImageConfig)
+    assert config == replace(
+        expected, config="kodak_siren", data=Path("p.png"), network=replace(expected.network, hidden_dim=64)
+    )
+    assert parse(ImageConfig, ["--config=kodak_siren"]).network.kind == "siren"
+
+
+def test_options_read_like_ns_train() -> None:
+    config = parse(ImageConfig, ["--adjustment.enabled", "False", "--machine.device-type", "cpu"])
+    assert not config.adjustment.enabled
+    assert config.machine.device_type == "cpu"
+
+
+def test_a_run_and_a_preset_at_once_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not both"):
+        parse(ImageConfig, ["--config", "kodak_pe", "--load-dir", str(tmp_path)])
+
+
+def test_the_wheel_carries_the_presets(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    found = sorted(Path(name).stem for name in names if name.startswith("iga_nerfstudio/configs/"))
+    assert found == preset_names()
+    assert "iga_nerfstudio/py.typed" in names

@@ -1,0 +1,196 @@
+"""Chunked steps against whole ones, and both against Eq. 4 written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from iga_nerfstudio.adjustment import InductiveGradientAdjuster, Intervals, Patches, per_sample_entk
+from iga_nerfstudio.adjustment.grouping import DrawnGroups
+from iga_nerfstudio.networks import NetworkConfig, build_network
+from iga_nerfstudio.tasks.samples import Batch, FullBatch, Grid, GridSamples, RandomGroups
+from iga_nerfstudio.tasks.step import accumulate_gradient, decode, decode_chunks
+
+
+def gradient(network: nn.Module) -> Tensor:
+    return torch.cat([p.grad.reshape(-1) for p in network.parameters() if p.grad is not None])
+
+
+def step(network: nn.Module, batch: Batch, points_per_chunk: int, end: int = 5, **settings: object) -> Tensor:
+    network.zero_grad()
+    adjuster = InductiveGradientAdjuster(network, batch.grouping, end, **settings)  # type: ignore[arg-type]
+    accumulate_gradient(network, adjuster, batch, points_per_chunk)
+    assert adjuster.diagnostics.adjusted or end == 0
+    return gradient(network)
+
+
+def image_batch(height: int = 20, width: int = 30, channels: int = 3) -> Batch:
+    torch.manual_seed(0)
+    samples = GridSamples(Grid.unit((height, width)), torch.rand(height * width, channels))
+    return FullBatch(samples, Patches((height, width), 4)).next()
+
+
+@pytest.mark.parametrize("kind", ["relu", "pe", "siren", "gauss_finer", "wire_finer", "complex_wire"])
+@pytest.mark.parametrize("chunk", [64, 250])
+def test_chunks_add_up_to_the_whole_step(kind: str, chunk: int) -> None:
+    torch.manual_seed(1)
+    network = build_network(NetworkConfig(kind, hidden_dim=24, hidden_layers=2), 2, 3)  # type: ignore[arg-type]
+    batch = image_batch()
+    whole, chunked = step(network, batch, 10_000), step(network, batch, chunk)
+    assert (chunked - whole).norm() < 1e-5 * whole.norm()
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    height=st.integers(8, 17),
+    width=st.integers(8, 17),
+    patch=st.integers(2, 4),
+    chunk=st.integers(7, 300),
+    representative=st.sampled_from(["largest_residual", "middle", "random"]),
+)
+def test_chunks_in_float64_for_any_shape(height: int, width: int, patch: int, chunk: int, representative: str) -> None:
+    torch.manual_seed(height * width)
+    network = build_network(NetworkConfig("pe", hidden_dim=8, hidden_layers=2), 2, 1).double()
+    samples = GridSamples(Grid.unit((height, width)), torch.rand(height * width, 1))
+    plain = FullBatch(samples, Patches((height, width), patch)).next()
+    batch = Batch(plain.inputs.double(), plain.target.double(), plain.grouping)
+    # `end` stays below the number of groups, which is 4 for an 8x8 image in patches of 4.
+    whole = step(network, batch, 10_000, end=2, representative=representative)
+    chunked = step(network, batch, chunk, end=2, representative=representative)
+    # float32 somewhere in between would show at 1e-7.
+    assert (chunked - whole).norm() <= 1e-11 * whole.norm()
+
+
+@pytest.mark.parametrize("chunk", [10_000, 100])
+def test_a_step_is_equation_4_written_out(chunk: int) -> None:
+    torch.manual_seed(2)
+    network = build_network(NetworkConfig("siren", hidden_dim=16, hidden_layers=2), 2, 3).double()
+    plain = image_batch(16, 24)
+    batch = Batch(plain.inputs.double(), plain.target.double(), plain.grouping)
+    found = step(network, batch, chunk, end=6)
+
+    prediction = network(batch.inputs)
+    residual = 2 * (prediction - batch.target).detach() / prediction.numel()
+    groups = batch.grouping.split(residual)
+    worst = groups.square().sum(-1).argmax(1)
+    points = batch.grouping.split(batch.inputs)[torch.arange(len(groups)), worst]
+    values, vectors = torch.linalg.eigh(per_sample_entk(network, (points,)))
+    values, vectors = values.flip(0), vectors.flip(1)
+    transform = torch.eye(len(groups), dtype=torch.float64)
+    for i in range(6):
+        transform += (values[6] / values[i] - 1) * torch.outer(vectors[:, i], vectors[:, i])
+    adjusted = batch.grouping.join(torch.einsum("ij,jpc->ipc", transform, groups))
+    network.zero_grad()
+    prediction.backward(adjusted)
+    expected = gradient(network)
+    assert (found - expected).norm() < 1e-9 * expected.norm()
+
+
+@pytest.mark.parametrize("chunk", [10_000, 100])
+def test_without_adjustment_the_step_is_autograds(chunk: int) -> None:
+    network = build_network(NetworkConfig("pe", hidden_dim=16, hidden_layers=2), 2, 3)
+    batch = image_batch()
+    found = step(network, batch, chunk, end=0)
+    network.zero_grad()
+    nn.functional.mse_loss(network(batch.inputs), batch.target).backward()
+    expected = gradient(network)
+    if chunk >= len(batch.inputs):
+        assert torch.equal(found, expected)
+    assert (found - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_mixed_precision_keeps_the_kernel_and_the_loss_in_float32() -> None:
+    torch.manual_seed(0)
+    network = build_network(NetworkConfig("pe", hidden_dim=32, hidden_layers=2), 2, 3)
+    batch = image_batch()
+    exact = step(network, batch, 10_000)
+    network.zero_grad()
+    adjuster = InductiveGradientAdjuster(network, batch.grouping, 5)
+    prediction = accumulate_gradient(network, adjuster, batch, 10_000, mixed_precision=True)
+    assert prediction.dtype == torch.float32
+    assert adjuster.diagnostics.eigenvalues.dtype == torch.float32
+    difference = (gradient(network) - exact).norm() / exact.norm()
+    # bfloat16 shows, and does no more than that.
+    assert 1e-5 < difference < 0.1
+
+
+@settings(deadline=None, max_examples=40)
+@given(shape=st.lists(st.integers(1, 7), min_size=1, max_size=3), data=st.data())
+def test_members_are_the_rows_that_split_puts_in_a_group(shape: list[int], data: st.DataObject) -> None:
+    from iga_nerfstudio.adjustment import Blocks
+
+    blocks = Blocks(shape, [data.draw(st.integers(1, n)) for n in shape])
+    rows = torch.arange(blocks.num_inputs)
+    table = blocks.split(rows + 1) - 1  # empty slots read as zero, so -1 here
+    groups = torch.randperm(len(table))
+    found, filled = blocks.members(groups)
+    assert torch.equal(torch.where(filled, found, -1), table[groups])
+
+
+@settings(deadline=None, max_examples=40)
+@given(n=st.integers(1, 6), p=st.integers(1, 5), channels=st.integers(1, 3), data=st.data())
+def test_drawn_groups_split_and_join(n: int, p: int, channels: int, data: st.DataObject) -> None:
+    counts = data.draw(st.lists(st.integers(1, p), min_size=n, max_size=n))
+    filled = torch.arange(p) < torch.tensor(counts)[:, None]
+    grouping = DrawnGroups(filled)
+    values = torch.arange(1.0, 1 + sum(counts) * channels).reshape(-1, channels)
+    groups = grouping.split(values)
+    assert groups.shape == (n, p, channels)
+    assert (groups[~filled] == 0).all()
+    assert torch.equal(groups[0, 0], values[0])
+    assert torch.equal(grouping.join(groups), values)
+    if grouping.mask is not None:
+        assert torch.equal(grouping.mask, filled)
+
+
+def test_drawn_groups_refuse_empty_groups_and_other_batches() -> None:
+    with pytest.raises(ValueError, match="at least one filled slot"):
+        DrawnGroups(torch.tensor([[True], [False]]))
+    with pytest.raises(ValueError, match="Got 3 rows"):
+        DrawnGroups(torch.ones(2, 2, dtype=torch.bool)).split(torch.zeros(3, 1))
+
+
+def test_an_epoch_shows_every_group_once_in_an_order_of_its_own() -> None:
+    samples = GridSamples(Grid.unit((40,)), torch.arange(40)[:, None])
+    batches = RandomGroups(samples, Intervals(40, 4), groups_per_batch=5, seed=3)
+    epochs = [torch.cat([batches.next().target for _ in range(2)]).flatten() for _ in range(2)]
+    for seen in epochs:
+        assert sorted(seen.tolist()) == list(range(40))
+    assert not torch.equal(*epochs)
+    assert batches.batches_per_epoch == 2
+
+
+def test_a_ragged_group_comes_with_its_own_coordinates() -> None:
+    samples = GridSamples(Grid.unit((10,)), torch.linspace(-1, 1, 10)[:, None])
+    batch = RandomGroups(samples, Intervals(10, 4), groups_per_batch=3, seed=0).next()
+    assert torch.equal(batch.inputs, batch.target)
+    assert len(batch.inputs) == 10
+
+
+def test_batches_larger_than_the_data_are_refused() -> None:
+    samples = GridSamples(Grid.unit((10,)), torch.zeros(10, 1))
+    with pytest.raises(ValueError, match="12 groups cannot be drawn from 3 groups of 4 points"):
+        RandomGroups(samples, Intervals(10, 4), groups_per_batch=12, seed=0)
+
+
+def test_grid_rows_run_in_row_major_order_and_values_must_fit() -> None:
+    grid = Grid.unit((2, 3))
+    expected = torch.cartesian_prod(torch.linspace(-1, 1, 2), torch.linspace(-1, 1, 3))
+    assert torch.equal(grid.coordinates(torch.arange(6)), expected)
+    assert torch.equal(Grid.unit((1,)).coordinates(torch.tensor([0])), torch.zeros(1, 1))
+    with pytest.raises(ValueError, match=r"needs \(6, C\) values"):
+        GridSamples(grid, torch.zeros(5, 1))
+
+
+def test_decoding_in_chunks_equals_decoding_at_once_and_keeps_the_mode() -> None:
+    network = build_network(NetworkConfig("relu", hidden_dim=8, batch_norm=True), 2, 3).train()
+    grid = Grid.unit((5, 7))
+    assert torch.allclose(decode(network, grid, 4), decode(network, grid, 1000), atol=1e-6)
+    assert decode(network, grid, 4).shape == (5, 7, 3)
+    assert network.training
+    chunks = list(decode_chunks(network, grid, 10))
+    assert [len(rows) for rows, _ in chunks] == [10, 10, 10, 5]
+    assert not chunks[0][1].requires_grad

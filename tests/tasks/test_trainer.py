@@ -1,0 +1,269 @@
+"""The training loop: what it learns, resuming bit for bit, best and last, schedules."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks.checkpoints import Checkpoints
+from iga_nerfstudio.tasks.config import (
+    MachineConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TaskAdjustmentConfig,
+)
+from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, fit_image
+from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule, learning_rate
+from iga_nerfstudio.tasks.trainer import Trainer, TrainingDiverged
+
+
+def picture(height: int = 24, width: int = 32) -> np.ndarray:
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    waves = [np.sin(9 * x + 4 * y), np.sin(30 * x * y), (x > y).astype(float)]
+    return (0.5 + 0.5 * np.stack(waves, -1)).clip(0, 1).astype(np.float32)
+
+
+def config(**changes: object) -> ImageConfig:
+    """A run small enough for a test."""
+    settings = ImageConfig(
+        max_num_iterations=12,
+        steps_per_log=3,
+        steps_per_eval=5,
+        steps_per_save=5,
+        patch_size=4,
+        network=NetworkConfig("pe", hidden_dim=16, hidden_layers=2, octaves=4),
+        adjustment=TaskAdjustmentConfig(end=5),
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def weights(trainer: Trainer) -> list[torch.Tensor]:
+    return [value.clone() for value in trainer.network.state_dict().values()]
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["muon", "adam", "sgd"])
+@pytest.mark.parametrize("patches_per_batch", [None, 10])
+@pytest.mark.parametrize("adjustment", [{"representative": "random"}, {"refresh_interval": 3}, {"enabled": False}])
+def test_a_resumed_run_is_the_uninterrupted_one(
+    tmp_path: Path, kind: str, patches_per_batch: int | None, adjustment: dict[str, object]
+) -> None:
+    settings = config(
+        optimizer=OptimizerConfig(kind),  # type: ignore[arg-type]
+        patches_per_batch=patches_per_batch,
+        adjustment=replace(TaskAdjustmentConfig(end=5), **adjustment),  # type: ignore[arg-type]
+    )
+    whole = ImageTask(settings, picture()).trainer()
+    whole.train()
+
+    checkpoints = Checkpoints(tmp_path)
+    first = ImageTask(settings, picture()).trainer(checkpoints)
+    first.config = replace(settings, max_num_iterations=7)  # stops early; the schedule is that of the whole run
+    first.train()
+    second = ImageTask(settings, picture()).trainer(checkpoints)
+    second.load_state_dict(checkpoints.load_latest())
+    assert second.record.steps == 7
+    second.train()
+    assert same(weights(second), weights(whole))
+    assert second.record.history["train/loss"] == whole.record.history["train/loss"]
+    assert second.best.metrics == whole.best.metrics or second.best.step in (7, whole.best.step)
+    assert second.adjuster.diagnostics.unadjusted == whole.adjuster.diagnostics.unadjusted
+
+
+@pytest.mark.parametrize("changes", [{"enabled": False}, {"end": 0}])
+def test_disabled_and_end_0_are_the_plain_run_bit_for_bit(changes: dict[str, object]) -> None:
+    settings = config()
+    plain = ImageTask(config(adjustment=TaskAdjustmentConfig(**changes)), picture())  # type: ignore[arg-type]
+    trainer = plain.trainer()
+    trainer.train()
+
+    reference = ImageTask(settings, picture()).trainer()
+    samples = plain.batches.next()
+    for _ in range(settings.max_num_iterations):
+        reference.optimizer.zero_grad()
+        torch.nn.functional.mse_loss(reference.network(samples.inputs), samples.target).backward()
+        reference.optimizer.step()
+        reference.schedule.step()
+    assert same(weights(trainer), weights(reference))
+
+
+def test_the_global_random_state_is_left_alone() -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    ImageTask(config(patches_per_batch=10), picture()).trainer().train()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_seed_decides_everything() -> None:
+    runs = []
+    for seed in (1, 1, 2):
+        trainer = ImageTask(config(machine=MachineConfig(seed=seed), patches_per_batch=10), picture()).trainer()
+        trainer.train()
+        runs.append(weights(trainer))
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_best_is_a_copy_from_the_best_evaluation() -> None:
+    values = iter([1.0, 5.0, 3.0, 2.0])
+    task = ImageTask(config(), picture())
+    trainer = task.trainer()
+    seen: list[list[torch.Tensor]] = []
+
+    def evaluate(_network: object) -> dict[str, float]:
+        seen.append(weights(trainer))
+        return {"psnr": next(values)}
+
+    trainer._evaluate = evaluate
+    trainer.train()
+    assert trainer.record.evaluations["psnr"] == ([0, 5, 10, 12], [1.0, 5.0, 3.0, 2.0])
+    assert trainer.best.step == 5
+    assert same(list(trainer.best.weights.values()), seen[1])
+    assert not same(weights(trainer), seen[1])
+
+
+def test_a_fit_reports_last_and_best() -> None:
+    fit = fit_image(picture(), config(max_num_iterations=100))
+    assert fit.record.evaluations["psnr"][1][-1] == pytest.approx(fit.metrics["psnr"], abs=1e-3)
+    assert fit.best_metrics["psnr"] >= fit.metrics["psnr"] - 1e-6
+    assert fit.metrics["psnr"] > fit.record.evaluations["psnr"][1][0] + 3
+    assert not fit.record.interrupted
+
+
+def test_iga_learns_faster_than_the_plain_run() -> None:
+    found = {}
+    for enabled in (False, True):
+        settings = config(
+            max_num_iterations=150,
+            network=NetworkConfig("pe", hidden_dim=32, hidden_layers=2, octaves=4),
+            optimizer=OptimizerConfig("adam", 5e-3),
+            adjustment=TaskAdjustmentConfig(enabled=enabled, end=15),
+        )
+        found[enabled] = fit_image(picture(), settings).metrics["psnr"]
+    assert found[True] > found[False] + 1.0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best() -> None:
+    trainer = ImageTask(config(optimizer=OptimizerConfig("sgd", 1e12), max_num_iterations=60), picture()).trainer()
+    with pytest.raises(TrainingDiverged, match=r"smaller learning rate .*--optimizer\.lr"):
+        trainer.train()
+    assert trainer.best.step == 0
+    assert math.isfinite(trainer.best.metrics["psnr"])
+
+
+def test_a_failing_checkpoint_does_not_end_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    real = checkpoints.save
+    attempts = []
+
+    def full_in_the_middle(step: int, state: dict[str, object]) -> Path:
+        attempts.append(step)
+        if step == 10:
+            raise OSError(28, "No space left on device")
+        return real(step, state)
+
+    checkpoints.save = full_in_the_middle  # type: ignore[method-assign]
+    trainer = ImageTask(config(), picture()).trainer(checkpoints)
+    trainer.train()
+    assert attempts == [5, 10, 12]
+    assert "step 10 could not be written" in caplog.text
+    assert "the one of step 5 is still there" in caplog.text
+    assert [path.name for path in checkpoints.paths()] == ["step-000000012.ckpt"]
+
+
+def test_a_longer_run_continues_with_its_own_schedule(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    ImageTask(config(), picture()).trainer(checkpoints).train()
+    longer = ImageTask(config(max_num_iterations=60), picture()).trainer(checkpoints)
+    longer.load_state_dict(checkpoints.load_latest())
+    # Step 12 of 60 lies before the drop at 30 percent, step 12 of 12 lay behind it.
+    assert longer.optimizer.param_groups[0]["lr"] == learning_rate(OptimizerConfig(), NetworkConfig("pe"))
+    longer.train()
+    assert longer.record.steps == 60
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    ImageTask(config(), picture()).trainer(checkpoints).train()
+    other = ImageTask(config(network=NetworkConfig("pe", hidden_dim=8)), picture()).trainer()
+    with pytest.raises(ValueError, match="another network, optimiser or data"):
+        other.load_state_dict(checkpoints.load_latest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_num_iterations": 0}, "max_num_iterations must be at least 1, got 0"),
+        ({"steps_per_eval": 0}, "steps_per_eval"),
+        ({"machine": MachineConfig(points_per_chunk=0)}, "points_per_chunk"),
+        ({"network": NetworkConfig("pe", batch_norm=True)}, r"--adjustment\.enabled False"),
+        ({"optimizer": OptimizerConfig(lr=-1.0)}, "Learning rates must be positive"),
+        ({"optimizer": OptimizerConfig("adam", momentum=0.9)}, "has no meaning for adam"),
+        ({"optimizer": OptimizerConfig("sgd", momentum=1.0)}, r"\[0, 1\), got 1"),
+        ({"schedule": ScheduleConfig(factor=0.0)}, "factor=0"),
+        ({"schedule": ScheduleConfig(drop_at=2.0)}, "drop_at=2"),
+        ({"adjustment": TaskAdjustmentConfig(end=48)}, "batch of 48 groups"),
+        ({"patches_per_batch": 4}, "batch of 4 groups"),
+        ({"patches_per_batch": 49, "adjustment": TaskAdjustmentConfig(enabled=False)}, "cannot be drawn from 48"),
+        ({"patch_size": 25}, "larger than the grid"),
+        ({"render_scale": 0.0}, "render_scale"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ImageTask(config(**changes), picture()).trainer()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="torch finds no such device"):
+        ImageTask(config(machine=MachineConfig(device_type="cuda")), picture())
+
+
+def test_batch_norm_trains_plain() -> None:
+    network = NetworkConfig("relu", hidden_dim=16, hidden_layers=2, batch_norm=True)
+    fit = fit_image(picture(), config(network=network, adjustment=TaskAdjustmentConfig(enabled=False)))
+    assert fit.metrics["psnr"] > 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (ScheduleConfig("constant"), [1, 1, 1, 1, 1]),
+        (ScheduleConfig("step", 0.1, 0.5), [1, 1, 0.1, 0.1, 0.1]),
+        (ScheduleConfig("exponential", 0.1), [0.1 ** (i / 4) for i in range(5)]),
+    ],
+)
+def test_schedules(schedule: ScheduleConfig, factors: list[float]) -> None:
+    network = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(OptimizerConfig("adam", 2.0), NetworkConfig(), network)
+    scheduler = build_schedule(schedule, optimizer, 4)
+    for factor in factors:
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * factor)
+        optimizer.step()
+        scheduler.step()
+
+
+def test_rates_and_rules_suit_optimiser_and_network() -> None:
+    assert learning_rate(OptimizerConfig("muon"), NetworkConfig("pe")) > learning_rate(
+        OptimizerConfig("muon"), NetworkConfig("siren")
+    )
+    assert learning_rate(OptimizerConfig("adam", 0.25), NetworkConfig("siren")) == 0.25
+    assert [balance_rule(OptimizerConfig(kind)) for kind in ("muon", "adam", "sgd")] == ["adam", "adam", "sgd"]
+
+
+def test_the_record_does_not_follow_later_training() -> None:
+    trainer = ImageTask(config(), picture()).trainer()
+    state = copy.deepcopy(trainer.state_dict())
+    trainer.train()
+    assert state["record"]["steps"] == 0
