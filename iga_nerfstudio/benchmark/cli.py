@@ -168,6 +168,28 @@ class ImageStep:
 
 
 @dataclass
+class MuonStep:
+    """A step of MuonWithAdam (float32) and one of torch.optim.Muon (bfloat16) on one matrix, timed alternately."""
+
+    width: int = 256
+    """Side of the matrix."""
+    rounds: int = 15
+    """Timed rounds."""
+    device: Literal["cpu", "cuda"] | None = None
+    """Where to compute; the GPU where there is one if not given."""
+    seed: int = 0
+    """Seed of the gradient."""
+    output: Path = RESULTS / "muon_step.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.muon_step import measure_muon_step
+
+        return measure_muon_step(self.width, self.rounds, self.device or default_device(), self.seed)
+
+
+@dataclass
 class ImagePair:
     """One image fitted by iga-image with and without the adjustment: metrics, seconds, peak memory."""
 
@@ -271,6 +293,7 @@ COMMANDS: dict[str, Any] = {
     "images": Images,
     "image-step": ImageStep,
     "image-pair": ImagePair,
+    "muon-step": MuonStep,
     "shapes": Shapes,
     "report": Report,
 }

@@ -144,11 +144,24 @@ def _image_step(figures: Figures) -> str:
     return f"""## Cost of an adjusted image training step
 
 {figures["network"]}, 3 x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, \
-{figures["num_points"]:,} points, n = {figures["num_groups"]}, end = {figures["end"]}, {figures["rounds"]} alternating rounds.
+{figures["num_points"]:,} points, n = {figures["num_groups"]}, end = {figures["end"]}, \
+{figures["rounds"]} alternating rounds.
 
 | plain step | adjusted step | adjusted / plain | steps left unadjusted |
 |---|---|---|---|
 | {seconds["plain"]:.3f} s | {seconds["adjusted"]:.3f} s | **{figures["ratio"]:.3f}** | {figures["steps_unadjusted"]} |
+"""
+
+
+def _muon_step(figures: Figures) -> str:
+    seconds = figures["median_seconds"]
+    return f"""## Muon orthogonalised in float32 and in bfloat16
+
+One step on a {figures["width"]} x {figures["width"]} matrix, {figures["rounds"]} alternating rounds.
+
+| `MuonWithAdam`, float32 | `torch.optim.Muon`, bfloat16 | torch / ours |
+|---|---|---|
+| {1000 * seconds["float32"]:.1f} ms | {1000 * seconds["torch"]:.1f} ms | **{figures["ratio"]:.1f}** |
 """
 
 
@@ -211,5 +224,6 @@ SECTIONS: dict[str, Callable[[Figures], str]] = {
     "images": _images,
     "image_step": _image_step,
     "image_pair": _image_pair,
+    "muon_step": _muon_step,
     "shapes": _shapes,
 }
