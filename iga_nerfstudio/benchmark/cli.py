@@ -116,6 +116,8 @@ class Images:
     """Seed of the networks."""
     networks: tuple[NetworkKind, ...] = ("relu", "pe", "siren", "gauss_finer", "wire_finer", "finer")
     """Networks to train."""
+    variants: tuple[Literal["plain", "iga", "iga_mean", "fr", "bn"], ...] = ("plain", "iga", "iga_mean", "fr", "bn")
+    """Plain, IGA, IGA with the mean of 4 points, and the baselines, for the networks that they are defined for."""
     optimizers: tuple[Literal["adam", "muon"], ...] = ("adam", "muon")
     """Optimisers to train with."""
     jobs: int = 2
@@ -133,7 +135,9 @@ class Images:
 
         backbone = None if self.lpips_backbone is None else str(self.lpips_backbone)
         size = Size(self.max_side, self.hidden_dim, self.max_num_iterations, self.seed, backbone)
-        return measure_images(self.data, self.images, size, self.networks, self.optimizers, self.runs, self.jobs)
+        return measure_images(
+            self.data, self.images, size, self.networks, self.variants, self.optimizers, self.runs, self.jobs
+        )
 
 
 @dataclass

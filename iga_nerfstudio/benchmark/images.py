@@ -74,6 +74,7 @@ def measure_images(
     images: tuple[str, ...],
     size: Size,
     networks: tuple[NetworkKind, ...],
+    variants: tuple[Variant, ...],
     optimizers: tuple[OptimizerKind, ...],
     runs: Path,
     jobs: int,
@@ -86,6 +87,7 @@ def measure_images(
         images: Names.
         size: What all trainings share.
         networks: Networks to train.
+        variants: What to train of plain, IGA (largest residual, or mean of 4 points), FR and BN, where defined.
         optimizers: Optimisers to train with.
         runs: Folder of finished trainings; those in it are not repeated.
         jobs: Trainings at once, one thread each.
@@ -108,6 +110,7 @@ def measure_images(
         for network in networks
         for optimizer in optimizers
         for variant in NETWORKS[network]
+        if variant in variants
         for rate in _RATES[optimizer][network not in ("relu", "pe")]
     ]
     first = _train_all(tried, data, size, folder, jobs, tell)

@@ -61,6 +61,8 @@ class SignalConfig(TaskConfig):
     """Leave out that much of a file at the beginning, in seconds."""
     duration: float | None = None
     """Length of the stretch of a file to fit, in seconds."""
+    normalise: bool = True
+    """Divide by the largest magnitude for the network; results are in the signal's own units. The paper does not."""
     interval_size: int = 8
     """Consecutive samples that form a group, p."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig("siren", hidden_layers=4))
@@ -80,11 +82,9 @@ class SignalTask(Task[SignalConfig]):
 
     Args:
         config: Settings of the run.
-        waveform: The signal. Values are divided by their peak for the network where they come from a file, and are
-            taken as they are where they come from a formula.
+        waveform: The signal.
         frequencies: Where the relative DFT error is reported, in cycles per unit of the signal's axis; the strongest
             ones of the first channel if not given.
-        unit_peak: Whether to divide by the peak.
 
     Raises:
         ValueError: If signal or settings do not fit.
@@ -92,17 +92,11 @@ class SignalTask(Task[SignalConfig]):
 
     metric = "psnr"
 
-    def __init__(
-        self,
-        config: SignalConfig,
-        waveform: Waveform,
-        frequencies: tuple[float, ...] = (),
-        unit_peak: bool = True,
-    ) -> None:
+    def __init__(self, config: SignalConfig, waveform: Waveform, frequencies: tuple[float, ...] = ()) -> None:
         super().__init__(config)
         self.waveform = waveform
         self.truth = torch.from_numpy(waveform.values.astype(np.float32))
-        self.scale = (waveform.peak or 1.0) if unit_peak else 1.0
+        self.scale = (waveform.peak or 1.0) if config.normalise else 1.0
         self.sizes = (1, self.truth.shape[1])
         self.grouping = Intervals(len(self.truth), config.interval_size)
         self._grid = Grid([torch.from_numpy(waveform.x.astype(np.float32)).to(self.device)])
@@ -180,9 +174,9 @@ def load_signal_task(config: SignalConfig) -> SignalTask:
         return SignalTask(config, waveform)
     if config.signal is not None:
         waveform, terms = paper_signal(config.signal, config.num_samples), PAPER_SIGNALS[config.signal]
-        return SignalTask(config, waveform, terms.frequencies, unit_peak=False)
+        return SignalTask(config, waveform, terms.frequencies)
     waveform = sum_of_sines(config.frequencies, config.amplitudes, config.phases, config.num_samples or 2048)
-    return SignalTask(config, waveform, config.frequencies, unit_peak=False)
+    return SignalTask(config, waveform, config.frequencies)
 
 
 def fit_signal(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from PIL import Image
 from iga_nerfstudio.benchmark import images as images_module
 from iga_nerfstudio.benchmark.image_pair import measure_image_pair
 from iga_nerfstudio.benchmark.image_step import measure_image_step
-from iga_nerfstudio.benchmark.images import Setting, Size, configure, measure_images
+from iga_nerfstudio.benchmark.images import Setting, Size, Variant, configure, measure_images
 from iga_nerfstudio.benchmark.muon_step import measure_muon_step
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import render_report
@@ -22,6 +22,7 @@ from iga_nerfstudio.benchmark.shapes import ShapeSize, measure_shapes
 from iga_nerfstudio.tasks.config import OptimizerConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig
 
+ALL: tuple[Variant, ...] = get_args(Variant)
 SIZE = Size(max_side=48, hidden_dim=8, num_iterations=3, seed=0)
 
 
@@ -44,7 +45,7 @@ def test_each_rate_is_tried_on_the_first_image_and_the_better_one_used_on_the_ot
         return [vars(s) | {"psnr": better[s.lr], "diverged": False} for s in settings]
 
     monkeypatch.setattr(images_module, "_train_all", train_all)
-    figures = measure_images(photos, ("p1", "p2"), SIZE, ("relu",), ("adam",), tmp_path / "runs", 1)
+    figures = measure_images(photos, ("p1", "p2"), SIZE, ("relu",), ALL, ("adam",), tmp_path / "runs", 1)
     assert {s.lr for s in asked[0]} == {5e-3, 1e-2}
     assert {s.image for s in asked[0]} == {"p1"}
     assert [(s.image, s.lr) for s in asked[1]] == [("p2", 1e-2)] * 4
@@ -63,12 +64,24 @@ def test_a_diverged_training_loses_against_any_other() -> None:
 def test_images_are_fitted_once(photos: Path, tmp_path: Path) -> None:
     told: list[str] = []
     for _ in range(2):
-        figures = measure_images(photos, ("p1",), SIZE, ("finer",), ("adam",), tmp_path / "runs", 1, told.append)
+        figures = measure_images(photos, ("p1",), SIZE, ("finer",), ALL, ("adam",), tmp_path / "runs", 1, told.append)
     assert len(told) == 4  # two variants at two rates
     assert len(figures["trainings"]) == 4
     assert {mean["variant"] for mean in figures["means"]} == {"plain", "iga"}
     write_result(tmp_path / "results" / "images.json", figures)
     assert "| finer |" in render_report(tmp_path / "results")
+
+
+def test_only_the_variants_asked_for_are_trained(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Setting] = []
+
+    def train_all(settings: list[Setting], *_: Any) -> list[dict[str, Any]]:
+        asked.extend(settings)
+        return [vars(s) | {"psnr": 20.0, "diverged": False} for s in settings]
+
+    monkeypatch.setattr(images_module, "_train_all", train_all)
+    measure_images(photos, ("p1",), SIZE, ("relu", "pe"), ("bn", "plain"), ("muon",), tmp_path / "runs", 1)
+    assert {s.variant for s in asked} == {"bn", "plain"}
 
 
 def test_variants_differ_in_what_they_are_named_for() -> None:
@@ -85,9 +98,9 @@ def test_variants_differ_in_what_they_are_named_for() -> None:
 
 def test_missing_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no image"):
-        measure_images(tmp_path, ("p",), SIZE, ("pe",), ("adam",), tmp_path, 1)
+        measure_images(tmp_path, ("p",), SIZE, ("pe",), ALL, ("adam",), tmp_path, 1)
     with pytest.raises(ValueError, match="at least one image"):
-        measure_images(tmp_path, (), SIZE, ("pe",), ("adam",), tmp_path, 1)
+        measure_images(tmp_path, (), SIZE, ("pe",), ALL, ("adam",), tmp_path, 1)
 
 
 def test_shapes_are_fitted_once_and_their_meshes_kept(tmp_path: Path) -> None:

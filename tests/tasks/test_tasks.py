@@ -1,0 +1,203 @@
+"""The three kinds of data: what the network sees, how it is judged, what comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from torch import Tensor, nn
+
+from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks.config import OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, automatic_patch_size, fit_image, render_image
+from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask, fit_shape, load_shape_task
+from iga_nerfstudio.tasks.signal import SignalConfig, SignalTask, fit_signal, load_signal_task
+from iga_nerfstudio.tasks.voxel_grids import VoxelGrid, voxelise
+from iga_nerfstudio.tasks.waveforms import sum_of_sines
+
+SMALL: dict[str, Any] = {
+    "max_num_iterations": 4,
+    "steps_per_eval": 2,
+    "network": NetworkConfig("pe", hidden_dim=8, hidden_layers=2),
+    "adjustment": TaskAdjustmentConfig(end=3),
+}
+
+
+class Formula(nn.Module):
+    """A network whose values are known."""
+
+    def __init__(self, formula: Any) -> None:
+        super().__init__()
+        self.formula = formula
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.formula(x)
+
+
+def net(formula: Any) -> Any:
+    return Formula(formula)
+
+
+@pytest.mark.parametrize(
+    ("size", "patch"),
+    [((512, 768), 32), ((128, 192), 8), ((64, 96), 4), ((2, 2), 1), ((2, 500), 1), ((4000, 6000), 256)],
+)
+def test_automatic_patches_number_about_384(size: tuple[int, int], patch: int) -> None:
+    assert automatic_patch_size(*size) == patch
+
+
+def test_an_image_decodes_at_any_resolution_with_its_corners_in_place() -> None:
+    ramp = net(lambda x: torch.stack([x[:, 0], x[:, 1], 0 * x[:, 0]], -1) / 2 + 0.5)
+    for size in ((3, 5), (12, 7)):
+        picture = render_image(ramp, size)
+        assert picture.shape == (*size, 3)
+        # The first coordinate runs down, the second to the right.
+        assert picture[-1, 0].tolist() == [1.0, 0.0, 0.5]
+        assert picture[0, -1].tolist() == [0.0, 1.0, 0.5]
+    assert ImageTask(ImageConfig(**SMALL), np.zeros((8, 10, 3))).reconstruct(ramp, 2.5).shape == (20, 25, 3)
+
+
+def test_values_beyond_white_are_clipped_before_they_are_judged() -> None:
+    task = ImageTask(ImageConfig(**SMALL), np.full((12, 12, 3), 0.9))
+    found = task.evaluate(net(lambda x: torch.full((len(x), 3), 7.0)))
+    assert found["psnr"] == pytest.approx(20.0, abs=1e-3)  # off by 0.1 everywhere
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((8, 8, 3)) + 255, "Divide by 255"),
+        (np.full((8, 8, 3), np.nan), "NaN"),
+        (np.zeros((1, 8, 3)), "2 pixels or more"),
+        (np.zeros((2, 2, 2, 2)), r"\(H, W, C\)"),
+    ],
+)
+def test_arrays_that_are_no_images(image: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_image(image, ImageConfig(**SMALL))
+
+
+def test_grey_arrays_and_tensors_are_images() -> None:
+    fit = fit_image(torch.rand(12, 16), ImageConfig(**SMALL))
+    assert render_image(fit.model, (12, 16)).shape == (12, 16, 1)
+    assert not fit.model.training
+
+
+def ball(resolution: int = 24, target: Any = "occupancy") -> tuple[VoxelGrid, trimesh.Trimesh]:
+    mesh = trimesh.creation.icosphere(3, radius=5.0)
+    mesh.apply_translation([10.0, 20.0, 30.0])
+    return voxelise(mesh, resolution, target), mesh
+
+
+def cube_to_file(grid: VoxelGrid, x: Tensor) -> Tensor:
+    """From the network's cube to the file's units."""
+    cells = torch.tensor(grid.values.shape) - 1
+    return torch.tensor(grid.origin) + (x + 1) / 2 * cells * grid.spacing
+
+
+@pytest.mark.parametrize("target", ["occupancy", "distance"])
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_the_surface_lies_where_the_file_has_it(target: str, scale: float) -> None:
+    grid, mesh = ball(target=target)
+    task = ShapeTask(SDFConfig(**SMALL, group_size=64, mesh_scale=scale), grid, mesh)
+    centre = torch.tensor([10.0, 20.0, 30.0])
+
+    def formula(x: Tensor) -> Tensor:
+        distance = (cube_to_file(grid, x) - centre).norm(dim=-1, keepdim=True) - 5.0
+        return distance if target == "distance" else 0.5 - 0.2 * distance
+
+    network = net(formula)
+    surface = task.surface(network)
+    assert surface is not None
+    assert np.linalg.norm(surface.vertices - centre.numpy(), axis=1) == pytest.approx(5.0, abs=0.03)
+    metrics = task.final_metrics(network)
+    assert metrics["iou"] > 0.97
+    assert metrics["chamfer"] < 0.02
+
+
+def test_iou_is_intersection_over_union() -> None:
+    grid, mesh = ball()
+    task = ShapeTask(SDFConfig(**SMALL, group_size=64), grid, mesh)
+    half = net(lambda x: (x[:, :1] > 0).float())
+    truth = grid.inside
+    guess = np.zeros_like(truth)
+    guess[np.linspace(-1, 1, truth.shape[0]) > 0] = True
+    assert task.evaluate(half)["iou"] == pytest.approx((truth & guess).sum() / (truth | guess).sum(), abs=1e-6)
+
+
+def test_a_network_without_surface_has_no_chamfer_distance(caplog: pytest.LogCaptureFixture) -> None:
+    grid, mesh = ball()
+    task = ShapeTask(SDFConfig(**SMALL, group_size=64), grid, mesh)
+    assert task.final_metrics(net(lambda x: torch.zeros(len(x), 1))) == {"iou": 0.0}
+    assert "has no surface" in caplog.text
+
+
+def test_epochs_take_the_place_of_steps(tmp_path: Path) -> None:
+    solid = np.zeros((16, 16, 16), dtype=bool)
+    solid[3:12, 3:12, 3:12] = True
+    np.save(tmp_path / "v.npy", solid)
+    config = SDFConfig(**SMALL, data=tmp_path / "v.npy", crop=False, group_size=64, groups_per_batch=8, num_epochs=3)
+    assert load_shape_task(config).config.max_num_iterations == 3 * (16**3 // 64 // 8)
+
+
+def test_arrays_are_shapes() -> None:
+    x, y, z = np.mgrid[-1:1:12j, -1:1:12j, -1:1:12j]
+    values = np.sqrt(x**2 + y**2 + z**2).astype(np.float32) - 0.6
+    fit, task = fit_shape(values, SDFConfig(**SMALL, target="distance", group_size=64))
+    assert 0 <= fit.metrics["iou"] <= 1
+    assert task.truth.volume > 0
+
+
+def test_every_signal_is_a_full_batch_of_intervals() -> None:
+    task = SignalTask(SignalConfig(**SMALL), sum_of_sines([3.0, 5.0], num_samples=64))
+    batch = task.batches.next()
+    assert batch.inputs.shape == (64, 1)
+    assert batch.inputs[0].item() == -1.0
+    assert batch.grouping.split(batch.inputs).shape == (8, 8, 1)
+    assert batch.target.abs().max().item() == pytest.approx(1.0)
+
+
+def test_results_are_in_the_signals_units_whatever_the_network_sees() -> None:
+    wave = sum_of_sines([3.0], amplitudes=[40.0], num_samples=64)
+    sine = net(lambda x: torch.sin(2 * torch.pi * 3 * x))
+    task = SignalTask(SignalConfig(**SMALL), wave)
+    assert task.reconstruct(sine).abs().max().item() == pytest.approx(wave.peak, rel=1e-3)
+    raw = SignalTask(SignalConfig(**SMALL, normalise=False), wave)
+    assert raw.batches.next().target.abs().max().item() == pytest.approx(wave.peak)
+    # A sine of amplitude 1 in the place of one of 40.
+    assert raw.evaluate(sine)["dft_error/3"] == pytest.approx(39 / 40, rel=1e-5)
+    assert raw.evaluate(sine)["mse"] == pytest.approx(39**2 / 2, rel=1e-4)
+
+
+def test_a_constant_signal_has_no_frequencies_and_still_fits() -> None:
+    fit = fit_signal(np.full(64, 0.25, dtype=np.float32), SignalConfig(**SMALL))
+    assert set(fit.metrics) == {"psnr", "mse"}
+
+
+def test_signals_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 values that are NaN"):
+        fit_signal(torch.tensor([0.0, float("nan"), 1.0]), SignalConfig(**SMALL))
+
+
+def test_experiment_2_is_learned_sooner_with_the_adjustment() -> None:
+    found = {}
+    for enabled in (False, True):
+        config = SignalConfig(
+            signal="experiment2_relu",  # up to 30 Hz, what this small network can follow
+            num_samples=512,
+            normalise=False,
+            max_num_iterations=300,
+            steps_per_eval=300,
+            network=NetworkConfig("siren", hidden_dim=64, hidden_layers=3, omega=5.0),
+            adjustment=TaskAdjustmentConfig(enabled=enabled, end=14, representative="middle"),
+            optimizer=OptimizerConfig("adam", 3e-4),
+        )
+        trainer = load_signal_task(config).trainer()
+        trainer.train()
+        found[enabled] = trainer.record.evaluations["mse"][1][-1]
+    assert found[True] < 0.8 * found[False]
