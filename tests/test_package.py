@@ -35,6 +35,21 @@ def test_the_library_needs_torch_alone():
     subprocess.run([sys.executable, "-c", ALONE], check=True, timeout=120)
 
 
+WITHOUT_NERFSTUDIO = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] == 'nerfstudio':
+            raise ImportError('blocked: ' + name)
+sys.meta_path.insert(0, Blocked())
+import iga_nerfstudio.tasks.cli
+"""
+
+
+def test_images_shapes_and_signals_need_no_nerfstudio():
+    subprocess.run([sys.executable, "-c", WITHOUT_NERFSTUDIO], check=True, timeout=120)
+
+
 def test_entry_points_are_registered():
     methods = entry_points(group="nerfstudio.method_configs")
     assert {name: methods[name].load().config.method_name for name in ("iga-nerf", "iga-nerf-tiny")} == {
@@ -42,7 +57,9 @@ def test_entry_points_are_registered():
         "iga-nerf-tiny": "iga-nerf-tiny",
     }
     assert "iga-blender" in entry_points(group="nerfstudio.dataparser_configs").names
-    assert {"iga-demo", "iga-scene", "iga-bench"} <= entry_points(group="console_scripts").names
+    assert {"iga-demo", "iga-scene", "iga-bench", "iga-image", "iga-sdf", "iga-signal"} <= entry_points(
+        group="console_scripts"
+    ).names
     assert version("iga-nerfstudio") == iga_nerfstudio.__version__
 
 
@@ -53,6 +70,9 @@ def test_the_wheel_holds_what_it_should(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "iga_nerfstudio").rglob("*.py")}
     assert sources | {"iga_nerfstudio/py.typed"} <= names
+    presets = {f"iga_nerfstudio/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    assert presets == {name for name in names if name.startswith("iga_nerfstudio/configs/")}
+    assert presets
     assert not any(name.startswith("tests") for name in names)
     text = zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     assert "iga-nerf = iga_nerfstudio.nerf.method_configs:iga_nerf" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -92,6 +93,8 @@ class IGANerfModelConfig(ModelConfig):
     """Colour behind the scene."""
     eval_num_rays_per_chunk: int = 4096
     """Rays rendered at once outside training."""
+    lpips_backbone: Path | None = None
+    """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
 
 
 class IGANerfModel(Model):
@@ -114,7 +117,7 @@ class IGANerfModel(Model):
         self.renderer_rgb = RGBRenderer(background_color=self.config.background_color)
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer()
-        self.image_metrics = ImageMetrics()
+        self.image_metrics = ImageMetrics(self.config.lpips_backbone)
         settings = self.config.adjustment
         self.adjuster = InductiveGradientAdjuster(
             self.field_fine.network,

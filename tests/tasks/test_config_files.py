@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,14 +103,3 @@ def test_options_read_like_ns_train() -> None:
 def test_a_run_and_a_preset_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not both"):
         parse(ImageConfig, ["--config", "kodak_pe", "--load-dir", str(tmp_path)])
-
-
-def test_the_wheel_carries_the_presets(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    found = sorted(Path(name).stem for name in names if name.startswith("iga_nerfstudio/configs/"))
-    assert found == preset_names()
-    assert "iga_nerfstudio/py.typed" in names
