@@ -38,7 +38,8 @@ def measure_image_pair(config: ImageConfig) -> dict[str, Any]:
             if status != 0:
                 raise ValueError(f"iga-image --config {preset} exited with {status}; its output is above.")
         result = json.loads((folder / "metrics.json").read_text())
-        runs[name] = {key: result[key] for key in ("metrics", "best", "steps", "seconds", "peak_memory_mb")}
+        kept = ("metrics", "best", "steps", "seconds", "start_memory_mb", "peak_memory_mb")
+        runs[name] = {key: result[key] for key in kept}
     return {
         "image": None if config.data is None else config.data.name,
         "network": config.network.kind,

@@ -170,16 +170,16 @@ def _image_pair(figures: Figures) -> str:
     rows = [
         f"| {name} | "
         + " | ".join(f"{run['metrics'][metric]:.4g}" for metric in names)
-        + f" | {run['seconds']:.0f} | {run['peak_memory_mb']} |"
+        + f" | {run['seconds']:.0f} | {run['peak_memory_mb'] - run['start_memory_mb']} |"
         for name, run in figures["runs"].items()
     ]
     return f"""## One image at full size, with and without the adjustment
 
 {figures["image"]}, {figures["network"]}, 3 x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, \
 {figures["runs"]["plain"]["steps"]} steps, {figures["points_per_chunk"]:,} points per chunk, seed {figures["seed"]}. \
-After the last step. Memory is that of the whole process, imported libraries included.
+After the last step. Memory is what training takes beyond what the process had when it began.
 
-| gradient | {" | ".join(names)} | seconds in steps | peak memory, MB |
+| gradient | {" | ".join(names)} | seconds in steps | memory of training, MB |
 |{"---|" * (len(names) + 3)}
 {chr(10).join(rows)}
 """

@@ -57,6 +57,7 @@ def execute(task: Task[Any], console: Console) -> bool:
     config = task.config
     folder = config.load_dir or run_folder(config)
     checkpoints = Checkpoints(folder / CHECKPOINTS, config.save_only_latest_checkpoint)
+    start_memory = peak_memory_mb()
     trainer = task.trainer(checkpoints)
     if config.load_dir is not None:
         trainer.load_state_dict(checkpoints.load_latest())
@@ -65,6 +66,7 @@ def execute(task: Task[Any], console: Console) -> bool:
         with _watching(config, folder, console, trainer.record.steps) as trainer.watchers:
             write_text(folder / CONFIG_FILE, to_yaml(replace(config, load_dir=None)))
             _train(task, trainer, folder)
+        memory = {"start_memory_mb": round(start_memory), "peak_memory_mb": round(peak_memory_mb())}
         if trainer.record.interrupted:
             console.print(
                 f"Stopped after step {trainer.record.steps} of {config.max_num_iterations}; the state is saved. "
@@ -75,7 +77,7 @@ def execute(task: Task[Any], console: Console) -> bool:
             return False
         fit = conclude(task, trainer)
         _write_models(task, trainer, folder)
-        write_text(folder / "metrics.json", json.dumps(_summary(fit, trainer), indent=2) + "\n")
+        write_text(folder / "metrics.json", json.dumps(_summary(fit, trainer) | memory, indent=2) + "\n")
         files = task.write_results(fit.model, fit.record, folder)
     except OSError as error:
         raise ValueError(
@@ -115,7 +117,6 @@ def _summary(fit: Fit, trainer: Trainer) -> dict[str, Any]:
         "seconds": round(fit.record.seconds, 3),
         "steps_unadjusted": dict(seen.unadjusted),
         "parameters": sum(p.numel() for p in fit.model.parameters()),
-        "peak_memory_mb": round(peak_memory_mb()),
         "torch": torch.__version__,
         "evaluations": {name: [steps, values] for name, (steps, values) in fit.record.evaluations.items()},
     }
