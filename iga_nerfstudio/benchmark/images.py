@@ -35,7 +35,7 @@ NETWORKS: dict[NetworkKind, tuple[Variant, ...]] = {
 }
 # Balanced eigenvalues, as in the paper.
 _END = {"relu": 25, "finer": 15}
-# Learning rates tried, for networks of ReLUs and for the others. Every variant gets the same.
+# Learning rates tried, for networks of ReLUs and for the others.
 _RATES: dict[OptimizerKind, tuple[tuple[float, float], tuple[float, float]]] = {
     "adam": ((5e-3, 1e-2), (1e-3, 3e-3)),
     "muon": ((2e-2, 4e-2), (3e-3, 6e-3)),
@@ -111,7 +111,7 @@ def measure_images(
         for optimizer in optimizers
         for variant in NETWORKS[network]
         if variant in variants
-        for rate in _RATES[optimizer][network not in ("relu", "pe")]
+        for rate in _rates(network, variant, optimizer)
     ]
     first = _train_all(tried, data, size, folder, jobs, tell)
     chosen = _better_rates(first)
@@ -124,6 +124,12 @@ def measure_images(
         "trainings": first + rest,
         "means": _means(kept),
     }
+
+
+def _rates(network: NetworkKind, variant: Variant, optimizer: OptimizerKind) -> tuple[float, ...]:
+    """Learning rates to try. FR also gets a far smaller one: its many bases multiply every step."""
+    rates = _RATES[optimizer][network not in ("relu", "pe")]
+    return (rates[0] / 5, *rates) if variant == "fr" else rates
 
 
 def _train_all(

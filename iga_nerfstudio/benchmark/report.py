@@ -117,7 +117,7 @@ def _images(figures: Figures) -> str:
 
 {", ".join(figures["images"])} shrunk to {figures["max_side"]} pixels, 3 hidden layers x {figures["hidden_dim"]}, \
 {figures["num_iterations"]} steps, seed {figures["seed"]}. PSNR in dB after the last step, mean over the images; in \
-brackets the learning rate, the better of two on the first image for each entry.
+brackets the learning rate, the best on the first image of two for each entry, of three for FR.
 """
     ]
     for optimizer in ("adam", "muon"):
