@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -136,13 +137,25 @@ def _train_all(
     settings: list[Setting], data: Path, size: Size, folder: Path, jobs: int, tell: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     missing = [setting for setting in settings if not (folder / f"{setting.name}.json").exists()]
-    # Processes of their own: two trainings with a thread each get more done than one with two.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(_train, setting, data, size, folder): setting for setting in missing}
         for done, future in enumerate(as_completed(waiting), 1):
             tell(f"{done}/{len(waiting)} {waiting[future].name}: {future.result():.2f} dB")
     return [json.loads((folder / f"{setting.name}.json").read_text()) for setting in settings]
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started meanwhile have one thread: two trainings so get more done than one with two threads."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def _train(setting: Setting, data: Path, size: Size, folder: Path) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, get_args
 
@@ -62,10 +63,12 @@ def test_a_diverged_training_loses_against_any_other() -> None:
     assert [setting.lr for setting in images_module._better_rates(runs)] == [2.0]
 
 
-def test_images_are_fitted_once(photos: Path, tmp_path: Path) -> None:
+def test_images_are_fitted_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     told: list[str] = []
     for _ in range(2):
         figures = measure_images(photos, ("p1",), SIZE, ("finer",), ALL, ("adam",), tmp_path / "runs", 1, told.append)
+    assert os.environ["OMP_NUM_THREADS"] == "7"  # other processes of ours keep theirs
     assert len(told) == 4  # two variants at two rates
     assert len(figures["trainings"]) == 4
     assert {mean["variant"] for mean in figures["means"]} == {"plain", "iga"}
