@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import operator
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from iga_nerfstudio.arguments import whole_number
 from iga_nerfstudio.files import write_bytes
 from iga_nerfstudio.scenes.render import (
     CAMERA_ANGLE_X,
@@ -64,10 +64,10 @@ def write_demo_scene(
     """
     output_dir = Path(output_dir)
     arguments = {
-        "resolution": _whole_number("resolution", resolution, MIN_RESOLUTION),
-        "num_train": _whole_number("num_train", num_train, 1),
-        "num_val": _whole_number("num_val", num_val, 0),
-        "num_test": _whole_number("num_test", num_test, 0),
+        "resolution": whole_number("resolution", resolution, MIN_RESOLUTION),
+        "num_train": whole_number("num_train", num_train, 1),
+        "num_val": whole_number("num_val", num_val, 0),
+        "num_test": whole_number("num_test", num_test, 0),
     }
     splits = {
         "train": hemisphere_cameras(arguments["num_train"]),
@@ -83,16 +83,6 @@ def write_demo_scene(
             f"Cannot write the scene to {output_dir}: {reason}. Choose a folder that you may write to."
         ) from error
     return output_dir
-
-
-def _whole_number(name: str, value: int, minimum: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number, but it is {value!r}. Pass an integer.") from None
-    if number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, but it is {number}. Pass a larger number.")
-    return number
 
 
 def _is_complete(output_dir: Path, arguments: dict[str, int], splits: dict[str, FloatArray]) -> bool:

@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from iga_nerfstudio.adjustment import Patches, require_enough_groups
+from iga_nerfstudio.adjustment import Patches
 from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.image_files import read_image, write_image
-from iga_nerfstudio.tasks.optimizers import balance_rule
-from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups
+from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, with_channels
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.trainer import Record, Watcher, require_groups
 
 # Groups of the paper's images, 768x512 in patches of 32x32.
 _PAPER_GROUPS = 384
@@ -92,9 +91,7 @@ class ImageTask(Task[ImageConfig]):
         if config.patches_per_batch is None:
             self.batches = FullBatch(self._samples, self.grouping)
             return
-        if config.adjustment.enabled:
-            rule = config.adjustment.rule or balance_rule(config.optimizer)
-            require_enough_groups(config.patches_per_batch, config.adjustment.end, rule)
+        require_groups(config, config.patches_per_batch)
         self.batches = RandomGroups(self._samples, self.grouping, config.patches_per_batch, config.machine.seed)
 
     def reconstruct(self, network: CoordinateMLP, scale: float = 1.0) -> Tensor:
@@ -189,8 +186,7 @@ def fit_image(
     if isinstance(image, (str, Path)):
         values = read_image(Path(image), crop=config.crop, size=config.size, max_side=config.max_side)
     else:
-        values = np.asarray(image.detach().cpu() if isinstance(image, Tensor) else image, dtype=np.float32)
-        values = values[..., None] if values.ndim == 2 else values
+        values = with_channels(image, num_axes=2)
         if values.size and (values.min() < 0 or values.max() > 1):
             raise ValueError(
                 f"Image values lie in [0, 1], got {values.min():.3g} to {values.max():.3g}. Divide by 255?"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
+from iga_nerfstudio.arguments import whole_number
 from iga_nerfstudio.files import write_bytes
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -143,21 +143,6 @@ def write_file(path: Path, content: bytes) -> None:
         raise ValueError(
             f"Cannot write {path}: {error.strerror or error}. Choose a file in a folder that you may write to."
         ) from error
-
-
-def whole_number(name: str, value: int, minimum: int) -> int:
-    """An integer argument of at least ``minimum``.
-
-    Raises:
-        ValueError: If it is no integer or smaller; ``name`` says which argument.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be a whole number, but it is {value!r}. Pass an integer.") from None
-    if number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, but it is {number}. Pass a larger number.")
-    return number
 
 
 def _checked_request(size: tuple[int, int] | None, max_side: int | None) -> tuple[tuple[int, int] | None, int | None]:

@@ -7,11 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from iga_nerfstudio.adjustment import Blocks, Grouping
 from iga_nerfstudio.adjustment.grouping import DrawnGroups
+
+
+def with_channels(values: np.ndarray | Tensor, num_axes: int) -> np.ndarray:
+    """A caller's samples as float32 with a last axis of channels, which single-channel samples may lack.
+
+    Args:
+        values: Samples on ``num_axes`` axes, with or without the channels' one; on any device.
+        num_axes: Axes of the grid that the samples lie on.
+
+    Returns:
+        Array of ``num_axes + 1`` axes; other numbers of axes stay as they are.
+    """
+    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float32)
+    return array[..., None] if array.ndim == num_axes else array
 
 
 class Grid:

@@ -15,17 +15,16 @@ import torch
 import trimesh
 from torchmetrics.classification import BinaryJaccardIndex
 
-from iga_nerfstudio.adjustment import Intervals, require_enough_groups
+from iga_nerfstudio.adjustment import Intervals
 from iga_nerfstudio.evaluation.figures import training_curve
 from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, write_mesh
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig, TaskConfig
-from iga_nerfstudio.tasks.optimizers import balance_rule
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.trainer import Record, Watcher, require_groups
 from iga_nerfstudio.tasks.voxel_grids import ShapeTarget, VoxelGrid, load_shape
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -88,9 +87,7 @@ class ShapeTask(Task[SDFConfig]):
         self._samples = GridSamples(Grid.unit(grid.values.shape, self.device), values)
         self.grouping = Intervals(len(values), config.group_size)
         num_groups = min(config.groups_per_batch, self.grouping.num_groups(len(values)))
-        if config.adjustment.enabled:
-            rule = config.adjustment.rule or balance_rule(config.optimizer)
-            require_enough_groups(num_groups, config.adjustment.end, rule)
+        require_groups(config, num_groups)
         self.batches = RandomGroups(self._samples, self.grouping, num_groups, config.machine.seed)
         if config.num_epochs is not None:
             self.config = replace(config, max_num_iterations=config.num_epochs * self.batches.batches_per_epoch)

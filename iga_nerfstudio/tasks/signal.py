@@ -19,7 +19,7 @@ from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
 from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
-from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples
+from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, with_channels
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Record, Watcher
@@ -200,8 +200,7 @@ def fit_signal(
     if isinstance(signal, (str, Path)):
         waveform = read_waveform(Path(signal), channel=config.channel, start=config.start, duration=config.duration)
     else:
-        values = np.asarray(signal.detach().cpu() if isinstance(signal, Tensor) else signal, dtype=np.float32)
-        values = values[:, None] if values.ndim == 1 else values
+        values = with_channels(signal, num_axes=1)
         if not np.isfinite(values).all():
             raise ValueError(f"The signal holds {int((~np.isfinite(values)).sum())} values that are NaN or infinite.")
         waveform = Waveform(np.linspace(-1, 1, len(values)), values, sample_rate=1.0)

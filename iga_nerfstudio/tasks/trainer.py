@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster
+from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
@@ -298,6 +298,21 @@ def build_adjuster(config: TaskConfig, network: CoordinateMLP, grouping: Blocks)
         enabled=settings.enabled,
         seed=config.machine.seed,
     )
+
+
+def require_groups(config: TaskConfig, num_groups: int) -> None:
+    """Refuse batches of fewer groups than a run's adjustment balances eigenvalues.
+
+    Args:
+        config: The run's settings.
+        num_groups: Groups in every batch.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    settings = config.adjustment
+    if settings.enabled:
+        require_enough_groups(num_groups, settings.end, settings.rule or balance_rule(config.optimizer))
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import operator
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 import scipy.io
 import trimesh
 
+from iga_nerfstudio.arguments import integer
 from iga_nerfstudio.files import write_text, write_whole
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -148,10 +148,7 @@ def _refuse_uniform(inside: np.ndarray, name: str) -> None:
 
 
 def _checked_resolution(value: int) -> int:
-    try:
-        resolution = operator.index(value)
-    except TypeError:
-        raise ValueError(f"resolution must be a whole number, but it is {value!r}. Pass an integer.") from None
+    resolution = integer("resolution", value)
     if not MIN_RESOLUTION <= resolution <= MAX_RESOLUTION:
         raise ValueError(
             f"resolution must be from {MIN_RESOLUTION} to {MAX_RESOLUTION}, but it is {resolution}. "

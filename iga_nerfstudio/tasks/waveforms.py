@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import wavfile
 
-from iga_nerfstudio.tasks.image_files import read_file, whole_number, write_file
+from iga_nerfstudio.arguments import whole_number
+from iga_nerfstudio.tasks.image_files import read_file, write_file
 
 logger = logging.getLogger("iga_nerfstudio")
 

@@ -1,0 +1,44 @@
+"""Checks of arguments that several rooms take."""
+
+from __future__ import annotations
+
+import operator
+
+
+def integer(name: str, value: int) -> int:
+    """An integer argument; anything that stands for an integer exactly will do.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was passed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        ValueError: If it is no integer.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, but it is {value!r}. Pass an integer.") from None
+
+
+def whole_number(name: str, value: int, minimum: int) -> int:
+    """An integer argument of at least ``minimum``.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was passed.
+        minimum: Smallest number allowed.
+
+    Returns:
+        The value as an int.
+
+    Raises:
+        ValueError: If it is no integer, or smaller.
+    """
+    number = integer(name, value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, but it is {number}. Pass a larger number.")
+    return number
