@@ -34,6 +34,9 @@ logger = logging.getLogger("iga_nerfstudio")
 
 KernelMethod = Literal["layerwise", "per_sample"]
 
+# Gives the n representatives' network inputs, (n, d) or (n, m, d) each, and their shares (n, m) or None.
+Representatives = Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
+
 # Why a step's gradient was left as it was.
 Reason = Literal[
     "kernel_not_finite",
@@ -181,7 +184,7 @@ class InductiveGradientAdjuster:
         Args:
             prediction: ``network(*inputs)``, ``(N, C)``.
             inputs: What the network was fed, one tensor or a tuple, ``(N, d)`` each.
-            target: Ground truth, ``(N, C)``; only the largest-residual representative looks at it.
+            target: Ground truth, ``(N, C)``; only representatives of largest residual look at it.
             scores: Non-negative score per input, ``(N,)``, for the largest-weight representative.
 
         Returns:
@@ -193,10 +196,11 @@ class InductiveGradientAdjuster:
         """
         if not self.active:
             return prediction
-        if self.representative == "largest_residual" and scores is None:
+        if self.representative in ("largest_residual", "previous_residual") and scores is None:
             if target is None:
                 raise ValueError(
-                    "Representative 'largest_residual' needs the target: pass adjuster(prediction, inputs, target)."
+                    f"Representative {self.representative!r} needs the target: pass adjuster(prediction, inputs, "
+                    "target)."
                 )
             scores = (prediction.detach() - target).square().sum(-1)
         groups = self.grouping.split(prediction)
@@ -207,7 +211,10 @@ class InductiveGradientAdjuster:
             chosen = self.choose((groups.shape[0], groups.shape[1]), grouped_scores, groups.device)
             return tuple(chosen.gather(self.grouping.split(x.detach())) for x in rows), chosen.weights
 
-        return self.grouping.join(self.adjust(groups, representatives))
+        adjusted = self.grouping.join(self.adjust(groups, representatives))
+        if self.representative == "previous_residual" and scores is not None:
+            self.remember(self.grouping.split(scores.detach()))
+        return adjusted
 
     def choose(self, size: tuple[int, int], scores: Tensor | None, device: torch.device) -> Chosen:
         """Choose the representatives of n groups of p slots.
@@ -223,12 +230,19 @@ class InductiveGradientAdjuster:
         Raises:
             ValueError: If scores are needed and missing, or there are fewer than m slots.
         """
-        kept = self._kept_slots if self.representative == "random_once" else None
+        previous = self.representative == "previous_residual"
+        if previous and not self.grouping.same_groups_every_step:
+            raise ValueError(
+                "Representative 'previous_residual' remembers a point of every group, but these groups are other ones "
+                "at every step. Use 'largest_residual'."
+            )
+        kept = self._kept_slots if previous or self.representative == "random_once" else None
         if kept is not None and kept.shape[0] == size[0]:
             return Chosen(kept.to(device))
         chosen = choose(
-            self.representative,
-            self.num_representatives,
+            # Before the first step there is no residual to go by.
+            "middle" if previous else self.representative,
+            1 if previous else self.num_representatives,
             size,
             scores=scores if self.representative in SCORED else None,
             mask=self.grouping.mask,
@@ -239,7 +253,20 @@ class InductiveGradientAdjuster:
             self._kept_slots = chosen.slots
         return chosen
 
-    def adjust(self, values: Tensor, representatives: Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]) -> Tensor:
+    def remember(self, scores: Tensor) -> None:
+        """Keep the slots of largest score for the next step's kernel, if the representative is the previous residual's.
+
+        Args:
+            scores: This step's squared residual of every slot, ``(n, p)``.
+        """
+        if self.representative == "previous_residual":
+            size = (scores.shape[0], scores.shape[1])
+            mask = self.grouping.mask
+            self._kept_slots = choose(
+                self.representative, self.num_representatives, size, scores=scores, mask=mask
+            ).slots
+
+    def adjust(self, values: Tensor, representatives: Representatives) -> Tensor:
         """The same for callers that have their own groups: identity forward, S_e along the first axis backward.
 
         Args:
@@ -253,27 +280,53 @@ class InductiveGradientAdjuster:
         Raises:
             UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
         """
+        return self.rebalance(values, self.transform_for(values.shape[0], representatives))
+
+    def rebalance(self, values: Tensor, transform: SpectralTransform | None) -> Tensor:
+        """Identity forward, the transform along the first axis backward.
+
+        Args:
+            values: What carries the group axis, ``(n, ...)``.
+            transform: S_e, or None for a step that is left as it is.
+
+        Returns:
+            ``values``, unchanged in value.
+        """
+        return values if transform is None else _Rebalance.apply(values, transform, self._residual_not_finite)
+
+    def transform_for(self, n: int, representatives: Representatives) -> SpectralTransform | None:
+        """Begin a step: its transform, new or kept, for callers that pass residuals through it in parts.
+
+        Args:
+            n: Groups.
+            representatives: As for :meth:`adjust`.
+
+        Returns:
+            S_e for n groups, or None where this step's gradient stays as it is; such steps are counted.
+
+        Raises:
+            UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
+        """
         if not self.active:
-            return values
-        n = values.shape[0]
+            return None
         refresh = self.diagnostics.step % self.refresh_interval == 0
         self.diagnostics.step += 1
         self.diagnostics.adjusted = False
         if n < eigenpairs_needed(self.end, self.rule):
             self._count("too_few_groups")
-            return values
+            return None
         if refresh:
             inputs, shares = representatives()
             self._transform = self._new_transform(inputs, shares)
         elif not self.grouping.same_groups_every_step:
             self._count("between_refreshes")
-            return values
+            return None
         if self._transform is None or self._transform.vectors.shape[0] != n:
             if not refresh:
                 self._count("between_refreshes")
-            return values
+            return None
         self.diagnostics.adjusted = True
-        return _Rebalance.apply(values, self._transform, self._residual_not_finite)
+        return self._transform
 
     def _new_transform(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> SpectralTransform | None:
         """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""
@@ -313,8 +366,9 @@ class InductiveGradientAdjuster:
         return kernel
 
     def _residual_not_finite(self) -> None:
+        if self.diagnostics.adjusted:  # once per step, however many parts its residual comes in
+            self._count("residual_not_finite")
         self.diagnostics.adjusted = False
-        self._count("residual_not_finite")
 
     def _count(self, reason: Reason, detail: str = "") -> None:
         """Count an unadjusted step; log the 1st, 10th, 100th, ... of each reason."""

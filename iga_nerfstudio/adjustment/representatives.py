@@ -8,7 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Representative = Literal["largest_residual", "largest_weight", "random", "random_once", "middle", "mean"]
+Representative = Literal[
+    "largest_residual", "previous_residual", "largest_weight", "random", "random_once", "middle", "mean"
+]
 
 # Representatives chosen by a score that the caller provides for every input.
 SCORED: tuple[Representative, ...] = ("largest_residual", "largest_weight")
@@ -66,12 +68,13 @@ def choose(
     """Choose which m slots stand for each group.
 
     Args:
-        name: ``"largest_residual"`` and ``"largest_weight"`` take the m slots of largest score, the latter with
-            shares in proportion to the scores; ``"random"`` and ``"random_once"`` draw m slots (the caller keeps the
-            latter's); ``"middle"`` takes slot ``filled // 2``; ``"mean"`` draws m slots in equal shares.
+        name: ``"largest_residual"``, ``"previous_residual"`` (of the scores of the step before) and
+            ``"largest_weight"`` take the m slots of largest score, the last with shares in proportion to the scores;
+            ``"random"`` and ``"random_once"`` draw m slots (the caller keeps the latter's); ``"middle"`` takes slot
+            ``filled // 2``; ``"mean"`` draws m slots in equal shares.
         count: Points per group, m.
         size: Groups and slots per group, ``(n, p)``.
-        scores: Non-negative score of each slot, ``(n, p)``; needed by the first two.
+        scores: Non-negative score of each slot, ``(n, p)``; needed by the first three.
         mask: Filled slots, bool ``(n, p)``; None if all are.
         generator: CPU random generator for the random strategies.
         device: Where the result lives if there are no scores.
@@ -89,7 +92,7 @@ def choose(
     if name == "middle":
         filled = torch.full((n,), p) if mask is None else mask.sum(1)
         return Chosen(_nth_filled(filled // 2, mask, n).to(device)[:, None])
-    if name in SCORED:
+    if name in SCORED or name == "previous_residual":
         if scores is None:
             raise ValueError(f"Representative {name!r} needs a score for every input, but none was given.")
         if mask is not None:

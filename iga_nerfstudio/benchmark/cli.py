@@ -10,6 +10,7 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
+from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.nerf.commands import CommandError, default_device
@@ -205,7 +206,7 @@ class ImagePair:
     """Architecture, 3 x 256."""
     optimizer: Literal["adam", "muon"] = "muon"
     """Optimiser of both."""
-    points_per_chunk: int = 65536
+    points_per_chunk: int | None = None
     """Pixels that go through the network at once."""
     lpips_backbone: Path | None = None
     """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
@@ -305,6 +306,7 @@ COMMANDS: dict[str, Any] = {
 
 def main() -> None:
     """Entry point of ``iga-bench``."""
+    reuse_host_memory()
     console = Console()
     chosen = tyro.extras.subcommand_cli_from_dict(COMMANDS, description=__doc__)
     try:

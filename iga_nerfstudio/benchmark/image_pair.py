@@ -12,6 +12,7 @@ from iga_nerfstudio.files import write_text
 from iga_nerfstudio.tasks.config_files import to_yaml
 from iga_nerfstudio.tasks.image import ImageConfig
 from iga_nerfstudio.tasks.run import run_folder
+from iga_nerfstudio.tasks.trainer import chunk_size
 
 
 def measure_image_pair(config: ImageConfig) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def measure_image_pair(config: ImageConfig) -> dict[str, Any]:
         "network": config.network.kind,
         "hidden_dim": config.network.hidden_dim,
         "optimizer": config.optimizer.kind,
-        "points_per_chunk": config.machine.points_per_chunk,
+        "points_per_chunk": chunk_size(config.machine),
         "seed": config.machine.seed,
         "runs": runs,
     }

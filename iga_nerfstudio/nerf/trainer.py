@@ -9,8 +9,12 @@ import shutil
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+import torch
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+
+from iga_nerfstudio.allocator import reuse_host_memory
 
 
 @dataclass
@@ -25,6 +29,12 @@ class IGATrainer(Trainer):
     """Writes checkpoints atomically, and says what is wrong with one that cannot be read."""
 
     config: IGATrainerConfig
+
+    def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
+        """As nerfstudio's; on a CPU, training steps then use their memory again."""
+        if torch.device(self.device).type == "cpu":
+            reuse_host_memory()
+        super().setup(test_mode)
 
     def save_checkpoint(self, step: int) -> None:
         """Save to a staging folder, move into place, and only then delete older checkpoints.

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import Progress
 
+from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.tasks.config_files import AnyTask, read_preset
 from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
 from iga_nerfstudio.tasks.run import CONFIG_FILE, execute
@@ -53,6 +54,8 @@ def main(kind: type[AnyTask], load: Callable[[AnyTask], Task[Any]], arguments: S
     """
     console = Console(stderr=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)])
+    if arguments is None:  # the process is ours
+        reuse_host_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         config = parse(kind, words)

@@ -23,7 +23,7 @@ from iga_nerfstudio.tasks.image_files import read_image, write_image
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, with_channels
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher, require_groups
+from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size, require_groups
 
 # Groups of the paper's images, 768x512 in patches of 32x32.
 _PAPER_GROUPS = 384
@@ -109,7 +109,7 @@ class ImageTask(Task[ImageConfig]):
 
     @property
     def _chunk(self) -> int:
-        return self.config.machine.points_per_chunk
+        return chunk_size(self.config.machine)
 
     def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
         """PSNR in dB."""
@@ -138,7 +138,7 @@ class ImageTask(Task[ImageConfig]):
         return paths
 
 
-def render_image(network: CoordinateMLP, image_size: tuple[int, int], points_per_chunk: int = 65536) -> Tensor:
+def render_image(network: CoordinateMLP, image_size: tuple[int, int], points_per_chunk: int = 1 << 14) -> Tensor:
     """Decode a fitted image at any resolution.
 
     Args:

@@ -24,7 +24,7 @@ from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig, Ta
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher, require_groups
+from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size, require_groups
 from iga_nerfstudio.tasks.voxel_grids import ShapeTarget, VoxelGrid, load_shape
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -104,7 +104,7 @@ class ShapeTask(Task[SDFConfig]):
     def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
         """Intersection over union of the voxels inside."""
         index = BinaryJaccardIndex().to(self.device)
-        for rows, values in decode_chunks(network, self._samples.grid, self.config.machine.points_per_chunk):
+        for rows, values in decode_chunks(network, self._samples.grid, chunk_size(self.config.machine)):
             index.update(self._inside(values), self._inside(self._samples.targets(rows)).int())
         return {"iou": index.compute().item()}
 
@@ -121,7 +121,7 @@ class ShapeTask(Task[SDFConfig]):
         """
         if network not in self._surfaces:
             shape = [max(round(n * self.config.mesh_scale), 2) for n in self.voxels.values.shape]
-            values = decode(network, Grid.unit(shape, self.device), self.config.machine.points_per_chunk)[..., 0]
+            values = decode(network, Grid.unit(shape, self.device), chunk_size(self.config.machine))[..., 0]
             steps = [(n - 1) / (m - 1) for n, m in zip(self.voxels.values.shape, shape, strict=True)]
             try:
                 self._surfaces[network] = self._mesh(values.numpy(), [s * self.voxels.spacing for s in steps])

@@ -22,7 +22,7 @@ from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, with_channels
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size
 from iga_nerfstudio.tasks.waveforms import (
     PAPER_SIGNALS,
     PaperSignal,
@@ -107,7 +107,7 @@ class SignalTask(Task[SignalConfig]):
 
     def reconstruct(self, network: CoordinateMLP) -> Tensor:
         """The fitted signal in the units of the file, ``(N, C)``, on the CPU."""
-        return decode(network, self._grid, self.config.machine.points_per_chunk) * self.scale
+        return decode(network, self._grid, chunk_size(self.config.machine)) * self.scale
 
     def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
         """Mean squared error; PSNR in dB of the signal's range; Delta_k (Eq. 6) of the first channel by frequency."""

@@ -21,16 +21,16 @@ def accumulate_gradient(
 ) -> Tensor:
     """Add the adjusted gradient of the mean squared error (paper Eq. 4) to the parameters' ``.grad``.
 
-    A batch larger than a chunk is seen twice: S mixes the residuals of all groups, so these come first, in a forward
-    pass that records nothing; then the network runs again, chunk by chunk, and each takes its part of the adjusted
-    residual back. The gradient is that of the whole batch; activations are held for one chunk at a time. A step that
-    is not adjusted needs no second look.
+    A batch larger than a chunk is taken some slots of all groups at a time. S mixes groups but not slots, so each
+    chunk's residual can be adjusted on its own, and its activations are the only ones held; the gradient is that of
+    the whole batch. Only the largest-residual representative has to see the prediction before the kernel, which
+    costs such a step one more forward pass; that of the previous residual does not.
 
     Args:
         network: The network in training mode, ``(N, d)`` to ``(N, C)``.
         adjuster: Its adjuster.
         batch: The step's data.
-        points_per_chunk: Points that go through the network at once.
+        points_per_chunk: Points that go through the network at once; one of each group at least.
         mixed_precision: Whether the network runs in bfloat16 under autocast; loss and adjustment never do.
 
     Returns:
@@ -44,14 +44,47 @@ def accumulate_gradient(
         return prediction.detach()
     if not adjuster.active:
         return _plain_chunks(network, batch, points_per_chunk, mixed_precision)
-    with torch.no_grad():
-        prediction = torch.cat([_run(network, part, mixed_precision) for part in inputs.split(points_per_chunk)])
-    prediction.requires_grad_()
-    loss = mse_loss(adjuster(prediction, inputs, target), target)
-    (residual,) = torch.autograd.grad(loss, prediction)
-    for part, cotangent in zip(inputs.split(points_per_chunk), residual.split(points_per_chunk), strict=True):
-        _run(network, part, mixed_precision).backward(cotangent)
-    return prediction.detach()
+    return _adjusted_chunks(network, adjuster, batch, points_per_chunk, mixed_precision)
+
+
+def _adjusted_chunks(
+    network: nn.Module,
+    adjuster: InductiveGradientAdjuster,
+    batch: Batch,
+    points_per_chunk: int,
+    mixed_precision: bool,
+) -> Tensor:
+    inputs, target = batch.grouping.split(batch.inputs), batch.grouping.split(batch.target)
+    n, p = inputs.shape[:2]
+
+    def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
+        scores = None
+        if adjuster.representative == "largest_residual":
+            with torch.no_grad():
+                parts = [_run(network, part, mixed_precision) for part in batch.inputs.split(points_per_chunk)]
+            scores = batch.grouping.split((torch.cat(parts) - batch.target).square().sum(-1))
+        chosen = adjuster.choose((n, p), scores, inputs.device)
+        return (chosen.gather(inputs),), chosen.weights
+
+    transform = adjuster.transform_for(n, representatives)
+    slots = max(points_per_chunk // n, 1)
+    mask = batch.grouping.mask
+    predictions = []
+    for start in range(0, p, slots):
+        part, truth = inputs[:, start : start + slots], target[:, start : start + slots]
+        if mask is None:
+            prediction = _run(network, part.flatten(0, 1), mixed_precision).unflatten(0, part.shape[:2])
+        else:
+            filled = mask[:, start : start + slots].to(part.device)
+            values = _run(network, part[filled], mixed_precision)
+            # Empty slots hold 0 in prediction and target: no residual.
+            prediction = torch.zeros_like(truth).masked_scatter(filled[..., None], values)
+        loss = mse_loss(adjuster.rebalance(prediction, transform), truth, reduction="sum") / batch.target.numel()
+        loss.backward()
+        predictions.append(prediction.detach())
+    prediction = torch.cat(predictions, dim=1)
+    adjuster.remember((prediction - target).square().sum(-1))
+    return batch.grouping.join(prediction)
 
 
 def _plain_chunks(network: nn.Module, batch: Batch, points_per_chunk: int, mixed_precision: bool) -> Tensor:

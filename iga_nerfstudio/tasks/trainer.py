@@ -135,7 +135,7 @@ class Trainer:
             self.network,
             self.adjuster,
             batch,
-            self.config.machine.points_per_chunk,
+            chunk_size(self.config.machine),
             self.config.machine.mixed_precision,
         )
         self.optimizer.step()
@@ -245,7 +245,7 @@ def validate(config: TaskConfig) -> None:
         ValueError: If one is out of range.
     """
     counts = {name: getattr(config, name) for name in ("max_num_iterations", "steps_per_log", "steps_per_eval")}
-    counts |= {"steps_per_save": config.steps_per_save, "machine.points_per_chunk": config.machine.points_per_chunk}
+    counts |= {"steps_per_save": config.steps_per_save, "machine.points_per_chunk": chunk_size(config.machine)}
     for name, value in counts.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
@@ -268,6 +268,13 @@ def choose_device(machine: MachineConfig) -> torch.device:
     if not available[machine.device_type]:
         raise ValueError(f"machine.device_type={machine.device_type} is asked for, but torch finds no such device.")
     return torch.device(machine.device_type)
+
+
+def chunk_size(machine: MachineConfig) -> int:
+    """Points that go through the network at once."""
+    if machine.points_per_chunk is not None:
+        return machine.points_per_chunk
+    return 1 << 14 if choose_device(machine).type == "cpu" else 1 << 18
 
 
 def initial_network(config: TaskConfig, sizes: tuple[int, int]) -> CoordinateMLP:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from iga_nerfstudio.adjustment import InductiveGradientAdjuster, Intervals, Patches, per_sample_entk
+from iga_nerfstudio.adjustment import InductiveGradientAdjuster, Intervals, Patches, choose, per_sample_entk
 from iga_nerfstudio.adjustment.grouping import DrawnGroups
 from iga_nerfstudio.networks import NetworkConfig, build_network
 from iga_nerfstudio.tasks.samples import Batch, FullBatch, Grid, GridSamples, RandomGroups
@@ -49,7 +49,7 @@ def test_chunks_add_up_to_the_whole_step(kind: str, chunk: int) -> None:
     width=st.integers(8, 17),
     patch=st.integers(2, 4),
     chunk=st.integers(7, 300),
-    representative=st.sampled_from(["largest_residual", "middle", "random"]),
+    representative=st.sampled_from(["largest_residual", "previous_residual", "middle", "random"]),
 )
 def test_chunks_in_float64_for_any_shape(height: int, width: int, patch: int, chunk: int, representative: str) -> None:
     torch.manual_seed(height * width)
@@ -62,6 +62,50 @@ def test_chunks_in_float64_for_any_shape(height: int, width: int, patch: int, ch
     chunked = step(network, batch, chunk, end=2, representative=representative)
     # float32 somewhere in between would show at 1e-7.
     assert (chunked - whole).norm() <= 1e-11 * whole.norm()
+
+
+@pytest.mark.parametrize("shape", [(20, 32), (21, 31)])
+def test_the_previous_residual_is_that_of_the_step_before_in_chunks_or_not(shape: tuple[int, int]) -> None:
+    torch.manual_seed(3)
+    network = build_network(NetworkConfig("pe", hidden_dim=16, hidden_layers=2), 2, 3).double()
+    plain = image_batch(*shape)
+    batch = Batch(plain.inputs.double(), plain.target.double(), plain.grouping)
+    before = batch.grouping.split((network(batch.inputs) - batch.target).detach().square().sum(-1)).argmax(1)
+    for chunk in (10_000, 100):
+        adjuster = InductiveGradientAdjuster(network, batch.grouping, 5, representative="previous_residual")
+        p = batch.grouping.group_size
+        size = (len(before), p)
+        first = adjuster.choose(size, None, batch.inputs.device).slots
+        assert torch.equal(first, choose("middle", 1, size, mask=batch.grouping.mask).slots)
+        accumulate_gradient(network, adjuster, batch, chunk)
+        assert torch.equal(adjuster.choose(size, None, batch.inputs.device).slots[:, 0], before)
+        restored = InductiveGradientAdjuster(network, batch.grouping, 5, representative="previous_residual")
+        restored.load_state_dict(adjuster.state_dict())
+        assert torch.equal(restored.choose(size, None, batch.inputs.device).slots[:, 0], before)
+
+
+@pytest.mark.parametrize(
+    ("representative", "points"), [("largest_residual", 2 * 600), ("previous_residual", 600), ("middle", 600)]
+)
+def test_only_the_largest_residual_costs_chunked_steps_another_forward_pass(representative: str, points: int) -> None:
+    network = build_network(NetworkConfig("pe", hidden_dim=16, hidden_layers=2), 2, 3)
+    batch = image_batch()
+    adjuster = InductiveGradientAdjuster(network, batch.grouping, 5, representative=representative)  # type: ignore[arg-type]
+    accumulate_gradient(network, adjuster, batch, 128)  # the first step also checks the network
+    seen: list[int] = []
+    handle = network.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    accumulate_gradient(network, adjuster, batch, 128)
+    handle.remove()
+    assert sum(seen) == points + adjuster.grouping.num_groups(600)  # and the representatives
+
+
+def test_the_previous_residual_needs_groups_that_stay() -> None:
+    network = build_network(NetworkConfig("pe", hidden_dim=16, hidden_layers=2), 2, 3)
+    samples = GridSamples(Grid.unit((20, 30)), torch.rand(600, 3))
+    batch = RandomGroups(samples, Patches((20, 30), 5), 12, seed=0).next()
+    adjuster = InductiveGradientAdjuster(network, batch.grouping, 5, representative="previous_residual")
+    with pytest.raises(ValueError, match="'largest_residual'"):
+        accumulate_gradient(network, adjuster, batch, 10_000)
 
 
 @pytest.mark.parametrize("chunk", [10_000, 100])
