@@ -22,8 +22,9 @@ ITERATIONS_PER_CHECK = 3
 MAX_CHECKS = 6
 # Largest residual |K v - lambda v| / lambda of an accepted eigenpair. To first order it bounds the error of S_e.
 TOLERANCE = 1e-3
-# Below this size a full decomposition is as fast as iterating (measured on a CPU, kernels of NeRF, PE and SIREN).
-DENSE_BELOW = 320
+# Sizes of kernel, in blocks and in rows, from which iterating is faster than a full decomposition (measured on a CPU,
+# kernels of NeRF, PE and SIREN): either many blocks, or some blocks and many rows.
+MANY_BLOCKS, SOME_BLOCKS, MANY_ROWS = 8, 4, 320
 
 
 class EigenSolverError(RuntimeError):
@@ -62,7 +63,8 @@ def leading_eigenpairs(
     if not torch.isfinite(kernel).all():
         raise ValueError("The kernel holds NaN or infinite entries.")
     block = count + OVERSAMPLING
-    iterate = method == "subspace" or (method == "auto" and n >= DENSE_BELOW and 4 * block <= n)
+    pays = n >= MANY_BLOCKS * block or (n >= MANY_ROWS and n >= SOME_BLOCKS * block)
+    iterate = method == "subspace" or (method == "auto" and pays)
     with full_precision(kernel.device):
         if iterate and block < n:
             pairs = _subspace(kernel, count, _starting_block(kernel, block, start))

@@ -26,6 +26,9 @@ Inputs = Tensor | tuple[Tensor, ...]
 
 # Largest intermediate, in numbers, of the Gram matrices of samples that pass several points through a layer.
 GRAM_CHUNK = 1 << 26
+# Rows of a Gram matrix at a time: little enough to stay in a CPU's caches, few launches on a GPU.
+GRAM_ROWS = 128
+GRAM_ROWS_GPU = 4096
 # Rows that `check` recomputes alone, and the relative difference it tolerates in float32.
 CHECKED_ROWS = 2
 CHECK_TOLERANCE = 1e-3
@@ -73,10 +76,11 @@ def layerwise_entk(
     with torch.enable_grad(), full_precision(rows[0].device):
         traces = _trace_layers(network, rows, layers, readout, shares)
         kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
-        for trace in traces:
-            for factors in trace.factors(n):
-                kernel = kernel + _gram(factors)
-        kernel = (0.5 * (kernel + kernel.T)).detach()
+        with torch.no_grad():
+            for trace in traces:
+                for factors in trace.factors(n):
+                    _add_gram(kernel, factors)
+            kernel = kernel.tril() + kernel.tril(-1).T
         if check:
             _check_rows(kernel, network, rows, readout, shares)
     return kernel
@@ -265,8 +269,8 @@ def _refuse_coupled_rows(network: nn.Module) -> None:
             )
 
 
-def _gram(factors: Factors) -> Tensor:
-    """Inner products of the per-sample gradients, ``(n, n)``, by the cheaper of two exact routes.
+def _add_gram(kernel: Tensor, factors: Factors) -> None:
+    """Add inner products of the per-sample gradients to the kernel's lower triangle, by the cheapest exact route.
 
     Complex factors stand for complex parameters: their real and imaginary parts are trained as two real ones, and the
     inner product of those is the real part of the complex one.
@@ -274,10 +278,21 @@ def _gram(factors: Factors) -> Tensor:
     left, right = factors.left, factors.right
     (n, s, a), b = left.shape, right.shape[2]
     if s == 1:
-        return ((left[:, 0] @ left[:, 0].mH) * (right[:, 0] @ right[:, 0].mH)).real
-    if (n * s) ** 2 * (a + b) <= n * s * a * b + n * n * a * b:
-        return _gram_of_points(left, right)
-    return _gram_of_gradients(left, right)
+        _add_gram_of_rows(kernel, left[:, 0], right[:, 0])
+    elif (n * s) ** 2 * (a + b) <= n * s * a * b + n * n * a * b:
+        kernel += _gram_of_points(left, right)
+    else:
+        kernel += _gram_of_gradients(left, right)
+
+
+def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor) -> None:
+    """One point per sample: some rows at a time, each up to the diagonal, since the rest is its mirror image."""
+    step = GRAM_ROWS if kernel.device.type == "cpu" else GRAM_ROWS_GPU
+    for i in range(0, len(kernel), step):
+        j = i + step
+        products = left[i:j] @ left[:j].mH
+        products *= right[i:j] @ right[:j].mH
+        kernel[i:j, :j] += products.real
 
 
 def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:
