@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from iga_nerfstudio.adjustment.eigen import EigenMethod, EigenSolverError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
@@ -36,6 +37,9 @@ KernelMethod = Literal["layerwise", "per_sample"]
 
 # Gives the n representatives' network inputs, (n, d) or (n, m, d) each, and their shares (n, m) or None.
 Representatives = Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
+
+# Names of the parts of a step's adjustment in torch's profiler.
+PARTS = {name: f"iga::{name}" for name in ("representatives", "kernel", "eigenpairs", "apply")}
 
 # Why a step's gradient was left as it was.
 Reason = Literal[
@@ -316,7 +320,8 @@ class InductiveGradientAdjuster:
             self._count("too_few_groups")
             return None
         if refresh:
-            inputs, shares = representatives()
+            with record_function(PARTS["representatives"]):
+                inputs, shares = representatives()
             self._transform = self._new_transform(inputs, shares)
         elif not self.grouping.same_groups_every_step:
             self._count("between_refreshes")
@@ -330,7 +335,8 @@ class InductiveGradientAdjuster:
 
     def _new_transform(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> SpectralTransform | None:
         """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""
-        kernel = self._entk(inputs, shares)
+        with record_function(PARTS["kernel"]):
+            kernel = self._entk(inputs, shares)
         trace = kernel.diagonal().sum()
         self.diagnostics.target = float("nan")
         self.diagnostics.effective_rank = (trace.square() / kernel.square().sum()).item()
@@ -342,7 +348,8 @@ class InductiveGradientAdjuster:
             start = None
         count = eigenpairs_needed(self.end, self.rule)
         try:
-            values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, start=start)
+            with record_function(PARTS["eigenpairs"]):
+                values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, start=start)
             self.diagnostics.eigenvalues = values
             transform = SpectralTransform.from_eigenpairs(
                 values, vectors, end=self.end, start=self.start, rule=self.rule
@@ -451,4 +458,5 @@ class _Rebalance(torch.autograd.Function):
         if not torch.isfinite(residual).all():
             ctx.on_not_finite()
             return residual, None, None
-        return ctx.transform.apply(residual), None, None
+        with record_function(PARTS["apply"]):
+            return ctx.transform.apply(residual), None, None

@@ -16,7 +16,7 @@ from iga_nerfstudio.nerf.method_configs import iga_nerf
 from iga_nerfstudio.scenes import write_demo_scene
 
 
-class _Training:
+class NerfTraining:
     """One network and its optimiser, advanced step by step through nerfstudio's pipeline."""
 
     def __init__(self, scene: Path, num_rays: int, enabled: bool, device: str, seed: int) -> None:
@@ -53,7 +53,7 @@ def measure_nerf_step(num_rays: int, rounds: int, device: str, seed: int) -> dic
     """
     with tempfile.TemporaryDirectory() as folder:
         scene = write_demo_scene(Path(folder) / "scene", resolution=100, num_train=4, num_val=1, num_test=1)
-        plain, adjusted = (_Training(scene, num_rays, enabled, device, seed) for enabled in (False, True))
+        plain, adjusted = (NerfTraining(scene, num_rays, enabled, device, seed) for enabled in (False, True))
     seconds = time_alternately({"plain": plain.step, "adjusted": adjusted.step}, rounds)
     model = adjusted.pipeline.model
     return {

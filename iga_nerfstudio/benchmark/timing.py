@@ -30,10 +30,10 @@ def time_alternately(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for i in range(warmup + rounds):
         for name, function in functions.items():
-            _synchronise()
+            synchronise()
             start = time.perf_counter()
             function()
-            _synchronise()
+            synchronise()
             if i >= warmup:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
@@ -44,6 +44,7 @@ def median_ratio(numerator: list[float], denominator: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
 
 
-def _synchronise() -> None:
+def synchronise() -> None:
+    """Wait for what a GPU, if there is one, still has to do."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
