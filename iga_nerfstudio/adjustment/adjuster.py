@@ -10,11 +10,13 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from iga_nerfstudio.adjustment.eigen import EigenMethod, EigenSolverError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
 from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
+from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 from iga_nerfstudio.adjustment.representatives import (
     SCORED,
@@ -102,7 +104,8 @@ class InductiveGradientAdjuster:
     :attr:`diagnostics` and logged.
 
     Args:
-        network: The coordinate network being trained, called as ``network(*inputs)``.
+        network: The coordinate network being trained, called as ``network(*inputs)``. Of a network that is wrapped in
+            DistributedDataParallel, the module inside.
         grouping: How a batch's rows form groups.
         end: Last balanced eigenvalue, counted from 1. Larger values act more strongly; 0 is plain training.
         start: First balanced eigenvalue.
@@ -117,9 +120,22 @@ class InductiveGradientAdjuster:
         enabled: Whether to adjust at all; may be changed between steps, as may ``end``, ``start`` and
             ``refresh_interval``.
         seed: Seed of the random representatives. The global random state is never touched.
+        gather: Under torch.distributed, whether the kernel is that of all processes' representatives; see below.
 
     Raises:
-        ValueError: If a setting is invalid, or ``end`` asks for more eigenvalues than the grouping has groups.
+        ValueError: If a setting is invalid, ``end`` asks for more eigenvalues than the grouping has groups, or
+            ``gather`` is set for groups that are the same at every step.
+
+    **Several processes.** By default each process adjusts its gradient by a kernel of its own n groups, and nothing
+    is communicated. With ``gather`` each computes the same kernel of all n W groups, and the loss gradient of all of
+    them goes through the transform before a process takes its own rows back. S_e is linear, so a factor on the loss
+    passes through it: where losses are means over a process's rows and DistributedDataParallel averages the
+    gradients, the step is, up to rounding, that of one process with all the rows. It costs each process a kernel of
+    (n W)^2 entries and three small exchanges per step: group counts, representatives, loss gradient. Processes wait
+    for each other there, so all of them must make the same calls, backward passes included, with the same settings,
+    network parameters and number of groups; DistributedDataParallel does not see to the settings. Groups that are
+    the same at every step are refused: every process would bring the same ones. Where they do differ between
+    processes, say so with ``Intervals(..., same_groups_every_step=False)`` or a grouping of your own.
     """
 
     def __init__(
@@ -138,6 +154,7 @@ class InductiveGradientAdjuster:
         refresh_interval: int = 1,
         enabled: bool = True,
         seed: int = 0,
+        gather: bool = False,
     ) -> None:
         validate_balance(start, end, rule)
         validate_representative(representative, num_representatives)
@@ -149,8 +166,18 @@ class InductiveGradientAdjuster:
             )
         if refresh_interval < 1:
             raise ValueError(f"refresh_interval counts steps and must be at least 1, got {refresh_interval}.")
+        if isinstance(network, DistributedDataParallel):
+            raise ValueError(
+                "The network is wrapped in DistributedDataParallel. Pass the module inside: network.module."
+            )
+        if gather and grouping.same_groups_every_step:
+            raise ValueError(
+                "gather=True joins the groups of all processes, but these groups are the same at every step, so every "
+                "process would bring the same ones. Use gather=False, or groups drawn anew for every step."
+            )
         if isinstance(grouping, Blocks):
-            require_enough_groups(grouping.num_groups(grouping.num_inputs), end, rule)
+            processes = num_processes() if gather else 1
+            require_enough_groups(grouping.num_groups(grouping.num_inputs) * processes, end, rule)
         self.network = network
         self.grouping = grouping
         self.start = start
@@ -163,11 +190,13 @@ class InductiveGradientAdjuster:
         self.eigen_method: EigenMethod = eigen_method
         self.refresh_interval = refresh_interval
         self.enabled = enabled
+        self.gather = gather
         self.diagnostics = Diagnostics()
         self._generator = torch.Generator().manual_seed(seed)
         self._kept_slots: Tensor | None = None
         self._transform: SpectralTransform | None = None
         self._basis: Tensor | None = None
+        self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
         self._network_checked = False
 
     @property
@@ -282,51 +311,60 @@ class InductiveGradientAdjuster:
             ``values``, unchanged in value.
 
         Raises:
+            ValueError: If the kernel is that of all processes and their numbers of groups differ; raised on each.
             UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
         """
-        return self.rebalance(values, self.transform_for(values.shape[0], representatives))
+        return self.rebalance(values, self.transform_for(values.shape[0], representatives, values.device))
 
     def rebalance(self, values: Tensor, transform: SpectralTransform | None) -> Tensor:
         """Identity forward, the transform along the first axis backward.
 
         Args:
-            values: What carries the group axis, ``(n, ...)``.
-            transform: S_e, or None for a step that is left as it is.
+            values: What carries the group axis, ``(n, ...)``: this process's groups.
+            transform: What this step's :meth:`transform_for` gave: S_e, or None for a step that is left as it is.
 
         Returns:
             ``values``, unchanged in value.
         """
-        return values if transform is None else _Rebalance.apply(values, transform, self._residual_not_finite)
+        if transform is None:
+            return values
+        return _Rebalance.apply(values, transform, self._rows, self._residual_not_finite)
 
-    def transform_for(self, n: int, representatives: Representatives) -> SpectralTransform | None:
+    def transform_for(
+        self, n: int, representatives: Representatives, device: torch.device
+    ) -> SpectralTransform | None:
         """Begin a step: its transform, new or kept, for callers that pass residuals through it in parts.
 
         Args:
-            n: Groups.
+            n: Groups of this process.
             representatives: As for :meth:`adjust`.
+            device: Where the groups are.
 
         Returns:
-            S_e for n groups, or None where this step's gradient stays as it is; such steps are counted.
+            S_e for the groups, of all processes with ``gather``, or None where this step's gradient stays as it is; such steps are counted.
 
         Raises:
+            ValueError: As for :meth:`adjust`.
             UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
         """
         if not self.active:
             return None
+        self._rows = rows = ProcessRows.of_all_processes(n, device) if self.gather else ProcessRows(n)
         refresh = self.diagnostics.step % self.refresh_interval == 0
         self.diagnostics.step += 1
         self.diagnostics.adjusted = False
-        if n < eigenpairs_needed(self.end, self.rule):
+        if rows.total < eigenpairs_needed(self.end, self.rule):
             self._count("too_few_groups")
             return None
         if refresh:
             with record_function(PARTS["representatives"]):
                 inputs, shares = representatives()
+                inputs, shares = tuple(map(rows.gather, inputs)), None if shares is None else rows.gather(shares)
             self._transform = self._new_transform(inputs, shares)
         elif not self.grouping.same_groups_every_step:
             self._count("between_refreshes")
             return None
-        if self._transform is None or self._transform.vectors.shape[0] != n:
+        if self._transform is None or self._transform.vectors.shape[0] != rows.total:
             if not refresh:
                 self._count("between_refreshes")
             return None
@@ -447,16 +485,19 @@ class _Rebalance(torch.autograd.Function):
     """Identity forward; multiplies the gradient by S_e backward."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, transform: SpectralTransform, on_not_finite: Callable[[], None]) -> Tensor:
-        ctx.transform, ctx.on_not_finite = transform, on_not_finite
+    def forward(
+        ctx: Any, values: Tensor, transform: SpectralTransform, rows: ProcessRows, on_not_finite: Callable[[], None]
+    ) -> Tensor:
+        ctx.transform, ctx.rows, ctx.on_not_finite = transform, rows, on_not_finite
         return values.view_as(values)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (residual,) = gradients
-        # One bad ray would spread to all of them through S_e, so none is touched.
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (own,) = gradients
+        residual = ctx.rows.gather(own)
+        # One bad ray would spread to all of them, on every process, through S_e, so none is touched.
         if not torch.isfinite(residual).all():
             ctx.on_not_finite()
-            return residual, None, None
+            return own, None, None, None
         with record_function(PARTS["apply"]):
-            return ctx.transform.apply(residual), None, None
+            return ctx.rows.own(ctx.transform.apply(residual)), None, None, None

@@ -66,7 +66,7 @@ def _adjusted_chunks(
         chosen = adjuster.choose((n, p), scores, inputs.device)
         return (chosen.gather(inputs),), chosen.weights
 
-    transform = adjuster.transform_for(n, representatives)
+    transform = adjuster.transform_for(n, representatives, inputs.device)
     slots = max(points_per_chunk // n, 1)
     mask = batch.grouping.mask
     predictions = []
