@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
-from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from iga_nerfstudio.nerf.datamanager import IGANerfDataManagerConfig, SingleImagePixelSamplerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.model import IGANerfModelConfig
+from iga_nerfstudio.nerf.pipeline import IGANerfPipelineConfig
 from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 from iga_nerfstudio.nerf.trainer import IGATrainerConfig
 
@@ -22,7 +22,7 @@ _paper = IGATrainerConfig(
     steps_per_eval_batch=1_000,
     steps_per_eval_image=5_000,
     steps_per_eval_all_images=200_000,
-    pipeline=VanillaPipelineConfig(
+    pipeline=IGANerfPipelineConfig(
         datamanager=IGANerfDataManagerConfig(
             dataparser=IGABlenderDataParserConfig(downscale_factor=2, test_skip=8),
             train_num_rays_per_batch=1024,
@@ -55,7 +55,7 @@ iga_nerf_tiny = MethodSpecification(
         steps_per_eval_batch=500,
         steps_per_eval_image=1_000,
         steps_per_eval_all_images=100_000,
-        pipeline=VanillaPipelineConfig(
+        pipeline=IGANerfPipelineConfig(
             datamanager=IGANerfDataManagerConfig(
                 dataparser=IGABlenderDataParserConfig(),
                 pixel_sampler=SingleImagePixelSamplerConfig(crop_steps=200),

@@ -25,6 +25,7 @@ from iga_nerfstudio.adjustment import (
     sum_of_logits,
     sum_of_sigmoids,
 )
+from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf.field import IGANerfField
 from iga_nerfstudio.networks import NeRFMLP
@@ -60,6 +61,11 @@ class AdjustmentConfig:
     """Adjust every that many steps. The rays of a step have a kernel of their own, so the steps between are plain."""
     seed: int = 0
     """Seed of random representatives."""
+    gather: bool = False
+    """With several GPUs, whose rays the kernel is of. False: each process adjusts by the kernel of its own rays, and
+    nothing is communicated for it. True: all processes compute the kernel of all their rays, as one process with the
+    larger batch would; it costs each a kernel of (rays x processes)^2 entries and three small exchanges a step. All
+    processes need the same settings and number of rays."""
 
 
 @dataclass
@@ -133,6 +139,7 @@ class IGANerfModel(Model):
             refresh_interval=settings.refresh_interval,
             enabled=settings.enabled,
             seed=settings.seed,
+            gather=settings.gather,
         )
 
     def _build_field(self) -> IGANerfField:
@@ -159,11 +166,13 @@ class IGANerfModel(Model):
         """None; but training does not start with batches too small for the adjustment.
 
         Raises:
-            ValueError: If ``adjustment.end`` asks for more eigenvalues than a batch has rays.
+            ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
         """
         pipeline = training_callback_attributes.pipeline
         if self.adjuster.enabled and pipeline is not None:
             num_rays = pipeline.datamanager.get_train_rays_per_batch()
+            if self.adjuster.gather:
+                num_rays *= num_processes()
             try:
                 require_enough_groups(num_rays, self.adjuster.end, self.adjuster.rule)
             except ValueError as error:

@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
+from nerfstudio.utils import comms
 
 from iga_nerfstudio.allocator import reuse_host_memory
 
@@ -39,8 +40,11 @@ class IGATrainer(Trainer):
     def save_checkpoint(self, step: int) -> None:
         """Save to a staging folder, move into place, and only then delete older checkpoints.
 
-        A run that dies while saving leaves the checkpoint before untouched.
+        A run that dies while saving leaves the checkpoint before untouched. Of several processes the main one saves;
+        the staging folder belongs to it.
         """
+        if not comms.is_main_process():
+            return
         final_dir = self.checkpoint_dir
         self.checkpoint_dir = self.base_dir / ".checkpoint-being-written"
         # What a run that died here has left.
@@ -48,8 +52,6 @@ class IGATrainer(Trainer):
         try:
             super().save_checkpoint(step)
             staged = self.checkpoint_dir / f"step-{step:09d}.ckpt"
-            if not staged.exists():  # not the main process
-                return
             final_dir.mkdir(parents=True, exist_ok=True)
             os.replace(staged, final_dir / staged.name)
             self.checkpoint_dir.rmdir()

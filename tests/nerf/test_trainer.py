@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from iga_nerfstudio.nerf import trainer as trainer_module
 from iga_nerfstudio.nerf.trainer import IGATrainer
 
 
@@ -61,3 +62,13 @@ def test_what_is_not_there_is_named(trainer, step):
     trainer.config.load_dir, trainer.config.load_step = trainer.base_dir, step
     with pytest.raises(ValueError, match=r"holds no checkpoint|There is no checkpoint .*step-000000012.ckpt"):
         trainer._load_checkpoint()
+
+
+def test_other_processes_leave_saving_and_its_staging_folder_to_the_main_one(trainer, monkeypatch):
+    monkeypatch.setattr(trainer_module.comms, "is_main_process", lambda: False)
+    staged = trainer.base_dir / ".checkpoint-being-written" / "step-000000003.ckpt"
+    staged.parent.mkdir()
+    staged.write_bytes(b"half of it")
+    trainer.save_checkpoint(3)
+    assert staged.read_bytes() == b"half of it"
+    assert not trainer.checkpoint_dir.exists()

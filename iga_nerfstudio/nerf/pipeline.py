@@ -1,0 +1,48 @@
+"""nerfstudio's pipeline, for several processes on CPUs too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import torch
+from nerfstudio.models.base_model import Model
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch.cuda.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass
+class IGANerfPipelineConfig(VanillaPipelineConfig):
+    """nerfstudio's pipeline configuration."""
+
+    _target: type = field(default_factory=lambda: IGANerfPipeline)
+    """Target class to instantiate."""
+
+
+class IGANerfPipeline(VanillaPipeline):
+    """nerfstudio's pipeline; its DistributedDataParallel insists on a GPU per process, this one does not.
+
+    Args:
+        config: Data manager and model.
+        device: Where they live.
+        test_mode: See nerfstudio's pipeline.
+        world_size: Number of processes.
+        local_rank: This process's place on its machine.
+        grad_scaler: The trainer's gradient scaler.
+    """
+
+    def __init__(
+        self,
+        config: VanillaPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        grad_scaler: GradScaler | None = None,
+    ) -> None:
+        wrap_here = world_size > 1 and torch.device(device).type == "cpu"
+        super().__init__(config, device, test_mode, 1 if wrap_here else world_size, local_rank, grad_scaler)
+        if wrap_here:
+            self.world_size = world_size
+            self._model = cast(Model, DistributedDataParallel(self._model, find_unused_parameters=True))
