@@ -83,6 +83,8 @@ def configure(scene: Path, folder: Path, name: str, **settings: Any) -> IGATrain
     config.pipeline.model.adjustment.end = END
     for key, value in settings.items():
         setattr(config, key, value)
+    # ns-train makes it before it starts the processes; nerfstudio's trainers would race for it.
+    config.get_base_dir().mkdir(parents=True, exist_ok=True)
     return config
 
 
