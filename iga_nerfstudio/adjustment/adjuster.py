@@ -341,7 +341,8 @@ class InductiveGradientAdjuster:
             device: Where the groups are.
 
         Returns:
-            S_e for the groups, of all processes with ``gather``, or None where this step's gradient stays as it is; such steps are counted.
+            S_e for the groups, those of all processes with ``gather``, or None where this step's gradient stays as it
+            is; such steps are counted.
 
         Raises:
             ValueError: As for :meth:`adjust`.
