@@ -330,9 +330,7 @@ class InductiveGradientAdjuster:
             return values
         return _Rebalance.apply(values, transform, self._rows, self._residual_not_finite)
 
-    def transform_for(
-        self, n: int, representatives: Representatives, device: torch.device
-    ) -> SpectralTransform | None:
+    def transform_for(self, n: int, representatives: Representatives, device: torch.device) -> SpectralTransform | None:
         """Begin a step: its transform, new or kept, for callers that pass residuals through it in parts.
 
         Args:
