@@ -71,8 +71,8 @@ class MachineConfig:
     mixed_precision: bool = False
     """Run the network in bfloat16 in training. Loss, kernel and weights stay in float32."""
     points_per_chunk: int | None = None
-    """Points that go through the network at once; steps on more are taken in chunks, with the same gradient and less
-    memory. If not given, 16,384 on a CPU, whose caches then hold a layer (twice as fast as 65,536), else 262,144."""
+    """Points whose activations are held at once; steps on more are taken in chunks, with the same gradient and less
+    memory. If not given, 65,536 on a CPU, else 524,288."""
 
 
 @dataclass

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster
 from iga_nerfstudio.tasks.samples import Batch, Grid
+
+# Points that pass through the network together on a CPU, whose caches then hold a layer's activations.
+BLOCK = 1 << 14
 
 
 def accumulate_gradient(
@@ -21,16 +25,16 @@ def accumulate_gradient(
 ) -> Tensor:
     """Add the adjusted gradient of the mean squared error (paper Eq. 4) to the parameters' ``.grad``.
 
-    A batch larger than a chunk is taken some slots of all groups at a time. S mixes groups but not slots, so each
-    chunk's residual can be adjusted on its own, and its activations are the only ones held; the gradient is that of
-    the whole batch. Only the largest-residual representative has to see the prediction before the kernel, which
-    costs such a step one more forward pass; that of the previous residual does not.
+    A batch of more points than a step may hold is taken some slots of all groups at a time. S mixes groups but not
+    slots, so each chunk's residual can be adjusted on its own, and its activations are the only ones held; the
+    gradient is that of the whole batch. Only the largest-residual representative has to see the prediction before the
+    kernel, which costs such a step one more forward pass; that of the previous residual does not.
 
     Args:
         network: The network in training mode, ``(N, d)`` to ``(N, C)``.
         adjuster: Its adjuster.
         batch: The step's data.
-        points_per_chunk: Points that go through the network at once; one of each group at least.
+        points_per_chunk: Points whose activations are held at once; one of each group at least.
         mixed_precision: Whether the network runs in bfloat16 under autocast; loss and adjustment never do.
 
     Returns:
@@ -42,6 +46,8 @@ def accumulate_gradient(
         prediction = _run(network, inputs, mixed_precision)
         mse_loss(adjuster(prediction, inputs, target), target).backward()
         return prediction.detach()
+    if inputs.device.type == "cpu":
+        points_per_chunk = min(points_per_chunk, BLOCK)
     if not adjuster.active:
         return _plain_chunks(network, batch, points_per_chunk, mixed_precision)
     return _adjusted_chunks(network, adjuster, batch, points_per_chunk, mixed_precision)
@@ -97,10 +103,17 @@ def _plain_chunks(network: nn.Module, batch: Batch, points_per_chunk: int, mixed
 
 
 def _run(network: nn.Module, inputs: Tensor, mixed_precision: bool) -> Tensor:
-    if not mixed_precision:
-        return network(inputs)
-    with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
-        return network(inputs).float()
+    with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=mixed_precision):
+        if inputs.device.type == "cpu" and len(inputs) > BLOCK and not _mixes_rows(network):
+            prediction = torch.cat([network(block) for block in inputs.split(BLOCK)])
+        else:
+            prediction = network(inputs)
+    return prediction.float() if mixed_precision else prediction
+
+
+def _mixes_rows(network: nn.Module) -> bool:
+    """Whether a row's value depends on the others, as in batch statistics."""
+    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
 
 
 def decode_chunks(network: nn.Module, grid: Grid, points_per_chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -120,7 +133,7 @@ def decode_chunks(network: nn.Module, grid: Grid, points_per_chunk: int) -> Iter
         for start in range(0, grid.num_points, points_per_chunk):
             rows = torch.arange(start, min(start + points_per_chunk, grid.num_points), device=grid.device)
             with torch.no_grad():
-                values = network(grid.coordinates(rows))
+                values = _run(network, grid.coordinates(rows), mixed_precision=False)
             yield rows, values
     finally:
         network.train(was_training)

@@ -271,10 +271,10 @@ def choose_device(machine: MachineConfig) -> torch.device:
 
 
 def chunk_size(machine: MachineConfig) -> int:
-    """Points that go through the network at once."""
+    """Points whose activations are held at once."""
     if machine.points_per_chunk is not None:
         return machine.points_per_chunk
-    return 1 << 14 if choose_device(machine).type == "cpu" else 1 << 18
+    return 1 << 16 if choose_device(machine).type == "cpu" else 1 << 19
 
 
 def initial_network(config: TaskConfig, sizes: tuple[int, int]) -> CoordinateMLP:

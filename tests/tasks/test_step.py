@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster, Intervals, Patches, choose, per_sample_entk
 from iga_nerfstudio.adjustment.grouping import DrawnGroups
 from iga_nerfstudio.networks import NetworkConfig, build_network
+from iga_nerfstudio.tasks import step as step_module
 from iga_nerfstudio.tasks.samples import Batch, FullBatch, Grid, GridSamples, RandomGroups
 from iga_nerfstudio.tasks.step import accumulate_gradient, decode, decode_chunks
 
@@ -62,6 +63,34 @@ def test_chunks_in_float64_for_any_shape(height: int, width: int, patch: int, ch
     chunked = step(network, batch, chunk, end=2, representative=representative)
     # float32 somewhere in between would show at 1e-7.
     assert (chunked - whole).norm() <= 1e-11 * whole.norm()
+
+
+@pytest.mark.parametrize("points_per_chunk", [10_000, 300])
+def test_blocks_for_the_caches_change_nothing(points_per_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    network = build_network(NetworkConfig("pe", hidden_dim=8, hidden_layers=2), 2, 3).double()
+    plain = image_batch()
+    batch = Batch(plain.inputs.double(), plain.target.double(), plain.grouping)
+    whole = [step(network, batch, 10_000, end) for end in (0, 5)]
+    monkeypatch.setattr(step_module, "BLOCK", 70)
+    seen: list[int] = []
+    handle = network.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    blocks = [step(network, batch, points_per_chunk, end) for end in (0, 5)]
+    assert max(seen) <= 70
+    for found, expected in zip(blocks, whole, strict=True):
+        assert (found - expected).norm() <= 1e-11 * expected.norm()
+    grid = Grid.unit((20, 30))
+    seen.clear()
+    decode(network.float(), grid, 10_000)
+    assert seen == [70] * 8 + [40]
+    handle.remove()
+
+
+def test_batch_statistics_are_those_of_the_whole_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network(NetworkConfig("pe", hidden_dim=8, hidden_layers=2, batch_norm=True), 2, 3)
+    whole = step(network, image_batch(), 10_000, end=0)
+    monkeypatch.setattr(step_module, "BLOCK", 70)
+    assert torch.equal(step(network, image_batch(), 10_000, end=0), whole)
 
 
 @pytest.mark.parametrize("shape", [(20, 32), (21, 31)])
