@@ -165,8 +165,10 @@ class _LayerTrace:
     layer: nn.Module
     rule: LayerRule
     inputs: Tensor | None = None
-    # A zero added to the layer's output: its gradient is the output's cotangent, whatever happens in place after.
-    perturbation: Tensor | None = None
+    # torch's count of the inputs' changes in place, which would make them other ones than the layer saw.
+    version: int = 0
+    # The layer's own output. The network goes on with a copy, so what it does in place does not touch this one.
+    output: Tensor | None = None
     cotangents: Tensor | None = None
 
     def hook(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -175,13 +177,18 @@ class _LayerTrace:
                 f"Layer '{self.name}' is called more than once in a forward pass. Its per-sample gradients are sums "
                 "over the calls, which the layerwise kernel does not cover: use per_sample_entk, or separate layers."
             )
-        self.inputs = args[0].detach().clone()
-        self.perturbation = torch.zeros_like(output, requires_grad=True)
-        return output + self.perturbation
+        self.inputs, self.version = args[0].detach(), args[0]._version
+        self.output = output
+        return output.clone()
 
     def factors(self, n: int) -> list[Factors]:
         if self.inputs is None or self.cotangents is None:
             return []
+        if self.inputs._version != self.version:
+            raise UnsupportedNetworkError(
+                f"The inputs of layer '{self.name}' were changed in place after it used them, which training refuses "
+                "too: change a copy."
+            )
         if self.inputs.shape[0] != n or self.cotangents.shape[0] != n:
             raise UnsupportedNetworkError(
                 f"Layer '{self.name}' was fed a tensor of shape {tuple(self.inputs.shape)} where the first axis should "
@@ -212,11 +219,11 @@ def _trace_layers(
             f"The readout gave shape {tuple(scalars.shape)} where the inputs call for {tuple(rows[0].shape[:-1])}: one "
             "scalar per point."
         )
-    reached = [trace for trace in traces if trace.perturbation is not None]
+    reached = [trace for trace in traces if trace.output is not None and trace.output.requires_grad]
     total = (scalars * _equal_shares_like(scalars) if shares is None else scalars * shares.to(scalars)).sum()
     if total.requires_grad and reached:
-        zeros = [trace.perturbation for trace in reached if trace.perturbation is not None]
-        for trace, cotangents in zip(reached, torch.autograd.grad(total, zeros, allow_unused=True), strict=True):
+        outputs = [trace.output for trace in reached if trace.output is not None]
+        for trace, cotangents in zip(reached, torch.autograd.grad(total, outputs, allow_unused=True), strict=True):
             trace.cotangents = cotangents
     return reached
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.markdown import Markdown
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.benchmark.cost_page import scaling_table, step_table
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
+from iga_nerfstudio.benchmark.workloads import Device, Workload
 from iga_nerfstudio.nerf.commands import CommandError, default_device
 from iga_nerfstudio.networks.builder import NetworkKind
 
@@ -42,25 +46,57 @@ class Kernel:
 
 
 @dataclass
-class NerfStep:
-    """One adjusted training step of the full iga-nerf over one plain step, timed alternately."""
+class Step:
+    """Adjusted training steps over plain ones and over the Jacobian route, for every kind of task."""
 
-    num_rays: int = 1024
-    """Rays per step."""
-    rounds: int = 7
-    """Timed rounds."""
-    device: Literal["cpu", "cuda"] | None = None
+    workloads: tuple[Workload, ...] | None = None
+    """What to train; everything if not given, but on a CPU without nerf-n4096, which takes 20 GB and minutes a step."""
+    rounds: int = 9
+    """Timed rounds at least; short steps get more."""
+    quick: bool = False
+    """Three rounds, and no Jacobian route."""
+    device: Device | None = None
     """Where to compute; the GPU where there is one if not given."""
     seed: int = 0
-    """Seed of networks and rays."""
-    output: Path = RESULTS / "nerf_step.json"
+    """Seed of networks and data."""
+    output: Path = RESULTS / "step.json"
     """File to write."""
 
     def measure(self) -> dict[str, Any]:
         """Run the measurement."""
-        from iga_nerfstudio.benchmark.nerf_step import measure_nerf_step
+        from iga_nerfstudio.benchmark.step import measure_steps
+        from iga_nerfstudio.benchmark.workloads import BUILDERS
 
-        return measure_nerf_step(self.num_rays, self.rounds, self.device or default_device(), self.seed)
+        device = self.device or default_device()
+        workloads = self.workloads
+        if workloads is None:
+            workloads = tuple(name for name in BUILDERS if device == "cuda" or name != "nerf-n4096")
+        rounds = 3 if self.quick else self.rounds
+        return measure_steps(workloads, rounds, device, self.seed, reference=not self.quick)
+
+
+@dataclass
+class Scaling:
+    """Time and memory of the adjustment as the number of groups grows."""
+
+    sizes: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
+    """Numbers of groups, n."""
+    end: int = 25
+    """Last balanced eigenvalue."""
+    rounds: int = 5
+    """Timed rounds."""
+    device: Device | None = None
+    """Where to compute; the GPU where there is one if not given."""
+    seed: int = 0
+    """Seed of networks and points."""
+    output: Path = RESULTS / "scaling.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.scaling import measure_scaling
+
+        return measure_scaling(self.sizes, self.end, self.rounds, self.device or default_device(), self.seed)
 
 
 @dataclass
@@ -139,37 +175,6 @@ class Images:
         return measure_images(
             self.data, self.images, size, self.networks, self.variants, self.optimizers, self.runs, self.jobs
         )
-
-
-@dataclass
-class ImageStep:
-    """One adjusted training step of an image over one plain step, timed alternately."""
-
-    side: int = 256
-    """Side of the image in pixels."""
-    patch_size: int = 16
-    """Side of a patch."""
-    network: NetworkKind = "pe"
-    """Architecture, 3 x 256."""
-    optimizer: Literal["adam", "muon"] = "adam"
-    """Optimiser of both."""
-    rounds: int = 15
-    """Timed rounds."""
-    device: Literal["cpu", "cuda"] | None = None
-    """Where to compute; the GPU where there is one if not given."""
-    seed: int = 0
-    """Seed of networks and image."""
-    output: Path = RESULTS / "image_step.json"
-    """File to write."""
-
-    def measure(self) -> dict[str, Any]:
-        """Run the measurement."""
-        from iga_nerfstudio.benchmark.image_step import measure_image_step
-        from iga_nerfstudio.tasks.config import OptimizerConfig
-
-        optimizer = OptimizerConfig(self.optimizer)
-        device = self.device or default_device()
-        return measure_image_step(self.side, self.patch_size, self.network, optimizer, self.rounds, device, self.seed)
 
 
 @dataclass
@@ -283,25 +288,28 @@ class Shapes:
 
 @dataclass
 class Report:
-    """Generate docs/measurements.md from the results."""
+    """Generate the pages under docs/ from the results."""
 
     results: Path = RESULTS
     """Folder of result files."""
-    output: Path = Path("docs/measurements.md")
-    """Page to write."""
+    output: Path = Path("docs")
+    """Folder of the pages."""
 
 
 COMMANDS: dict[str, Any] = {
     "kernel": Kernel,
-    "nerf-step": NerfStep,
+    "step": Step,
+    "scaling": Scaling,
     "nerf-pair": NerfPair,
     "images": Images,
-    "image-step": ImageStep,
     "image-pair": ImagePair,
     "muon-step": MuonStep,
     "shapes": Shapes,
     "report": Report,
 }
+
+# Measurements that are read as a table.
+TABLES: dict[type, Callable[[dict[str, Any]], str]] = {Step: step_table, Scaling: scaling_table}
 
 
 def main() -> None:
@@ -315,7 +323,8 @@ def main() -> None:
         else:
             figures = chosen.measure()
             write_result(chosen.output, figures)
-            console.print(figures)
+            table = TABLES.get(type(chosen))
+            console.print(figures if table is None else Markdown(table(figures)))
     except (ValueError, CommandError) as error:
         console.print(f"iga-bench: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)

@@ -28,11 +28,11 @@ def measure_kernel(num_samples: int, rounds: int, device: str, seed: int) -> dic
     """
     errors = {}
     for dtype in (torch.float64, torch.float32):
-        network, inputs = _problem(num_samples, dtype, device, seed)
+        network, inputs = nerf_problem(num_samples, dtype, device, seed)
         exact = per_sample_entk(network, inputs, sum_of_sigmoids)
         fast = layerwise_entk(network, inputs, sum_of_sigmoids)
         errors[str(dtype).removeprefix("torch.")] = ((fast - exact).norm() / exact.norm()).item()
-    network, inputs = _problem(num_samples, torch.float32, device, seed)
+    network, inputs = nerf_problem(num_samples, torch.float32, device, seed)
     seconds = time_alternately(
         {
             "layerwise": lambda: layerwise_entk(network, inputs, sum_of_sigmoids, check=False),
@@ -51,7 +51,8 @@ def measure_kernel(num_samples: int, rounds: int, device: str, seed: int) -> dic
     }
 
 
-def _problem(n: int, dtype: torch.dtype, device: str, seed: int) -> tuple[NeRFMLP, tuple[Tensor, Tensor]]:
+def nerf_problem(n: int, dtype: torch.dtype, device: str, seed: int) -> tuple[NeRFMLP, tuple[Tensor, Tensor]]:
+    """The full NeRF network and n random points: positions and directions, ``(n, 3)`` each."""
     torch.manual_seed(seed)
     network = NeRFMLP().to(device, dtype)
     positions = (torch.rand(n, 3) * 2 - 1).to(device, dtype)

@@ -34,6 +34,22 @@ def write_result(path: Path, figures: dict[str, Any]) -> None:
         raise ValueError(f"The result cannot be written to {path}: {error}. Choose another --output.") from error
 
 
+def origin(path: Path, result: dict[str, Any]) -> str:
+    """Where a result comes from, as a paragraph of Markdown.
+
+    Args:
+        path: Its file.
+        result: What the file holds.
+    """
+    provenance = result["provenance"]
+    machine = provenance["machine"]
+    where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    return (
+        f"\nCommand: `{provenance['command']}` ({where}; torch {provenance['versions']['torch']}; commit "
+        f"{provenance['commit'][:10]}). Data: `{path.name}`.\n"
+    )
+
+
 def provenance() -> dict[str, Any]:
     """Commit, machine, versions, time and command of this process."""
     return {

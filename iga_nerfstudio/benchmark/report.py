@@ -1,4 +1,4 @@
-"""``docs/measurements.md``, generated from the files in ``benchmarks/results/``."""
+"""The pages under ``docs/``, generated from the files in ``benchmarks/results/``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from iga_nerfstudio.benchmark.cost_page import plot_scaling, render_cost
+from iga_nerfstudio.benchmark.record import origin
 
 Figures = dict[str, Any]
 
@@ -16,26 +19,29 @@ Times are medians of alternating calls in one run, and only their ratios mean so
 """
 
 
-def write_report(results: Path, page: Path) -> None:
-    """Generate the page.
+def write_report(results: Path, folder: Path) -> None:
+    """Generate ``measurements.md``, and ``cost.md`` with its plots where costs have been measured.
 
     Args:
         results: Folder of result files.
-        page: Markdown file to write.
+        folder: Where the pages go.
 
     Raises:
-        ValueError: If there are no results, or the page cannot be written.
+        ValueError: If there are no results, or a page cannot be written.
     """
-    text = render_report(results)
+    measurements, cost = render_report(results), render_cost(results)
     try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "measurements.md").write_text(measurements)
+        if cost is not None:
+            (folder / "cost.md").write_text(cost)
+            plot_scaling(results, folder)
     except OSError as error:
-        raise ValueError(f"The page cannot be written to {page}: {error}.") from error
+        raise ValueError(f"The pages cannot be written to {folder}: {error}.") from error
 
 
 def render_report(results: Path) -> str:
-    """The page's text.
+    """The text of ``measurements.md``.
 
     Args:
         results: Folder of result files.
@@ -50,9 +56,9 @@ def render_report(results: Path) -> str:
     for name, section in SECTIONS.items():
         for path in sorted(results.glob(f"{name}*.json")):
             result = json.loads(path.read_text())
-            parts.append(section(result["figures"]) + _origin(path, result["provenance"]))
+            parts.append(section(result["figures"]) + origin(path, result))
     if len(parts) == 1:
-        raise ValueError(f"There is no result in {results}. Measure first: iga-bench kernel, iga-bench nerf-step, ...")
+        raise ValueError(f"There is no result in {results}. Measure first: iga-bench kernel, iga-bench images, ...")
     return "\n".join(parts)
 
 
@@ -69,20 +75,6 @@ Full `iga-nerf` network ({figures["parameters"]:,} parameters), n = {figures["nu
 | relative error, float32 | {errors["float32"]:.1e} | reference |
 
 The layerwise kernel is **{figures["speedup"]:.0f} times** faster.
-"""
-
-
-def _nerf_step(figures: Figures) -> str:
-    coarse, fine = figures["samples_per_ray"]
-    seconds = figures["median_seconds"]
-    return f"""## Cost of an adjusted NeRF training step
-
-Full `iga-nerf`, {figures["num_rays"]} rays x ({coarse} + {fine}) samples, end = {figures["end"]}, {figures["rounds"]} \
-alternating rounds.
-
-| plain step | adjusted step | adjusted / plain | steps left unadjusted |
-|---|---|---|---|
-| {seconds["plain"]:.2f} s | {seconds["adjusted"]:.2f} s | **{figures["ratio"]:.3f}** | {figures["steps_unadjusted"]} |
 """
 
 
@@ -137,20 +129,6 @@ brackets the learning rate, the best on the first image of two for each entry, o
 
 def _psnr(mean: Figures | None) -> str:
     return "" if mean is None else f"{mean['psnr']:.2f} ({mean['lr']:g})"
-
-
-def _image_step(figures: Figures) -> str:
-    seconds = figures["median_seconds"]
-    return f"""## Cost of an adjusted image training step
-
-{figures["network"]}, 3 x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, \
-{figures["num_points"]:,} points, n = {figures["num_groups"]}, end = {figures["end"]}, \
-{figures["rounds"]} alternating rounds.
-
-| plain step | adjusted step | adjusted / plain | steps left unadjusted |
-|---|---|---|---|
-| {seconds["plain"]:.3f} s | {seconds["adjusted"]:.3f} s | **{figures["ratio"]:.3f}** | {figures["steps_unadjusted"]} |
-"""
 
 
 def _muon_step(figures: Figures) -> str:
@@ -208,21 +186,10 @@ marching cubes mesh (mean nearest distance, both directions, half the longest si
 """
 
 
-def _origin(path: Path, provenance: dict[str, Any]) -> str:
-    machine = provenance["machine"]
-    where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
-    return (
-        f"\nCommand: `{provenance['command']}` ({where}; torch {provenance['versions']['torch']}; commit "
-        f"{provenance['commit'][:10]}). Data: `{path.name}`.\n"
-    )
-
-
 SECTIONS: dict[str, Callable[[Figures], str]] = {
     "kernel": _kernel,
-    "nerf_step": _nerf_step,
     "nerf_pair": _nerf_pair,
     "images": _images,
-    "image_step": _image_step,
     "image_pair": _image_pair,
     "muon_step": _muon_step,
     "shapes": _shapes,

@@ -3,77 +3,74 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
-from iga_nerfstudio.adjustment import InductiveGradientAdjuster, SpectralTransform, leading_eigenpairs, per_sample_entk
+from iga_nerfstudio.adjustment import SpectralTransform, leading_eigenpairs, per_sample_entk
 from iga_nerfstudio.adjustment import adjuster as adjuster_module
 from iga_nerfstudio.adjustment.adjuster import PARTS
 from iga_nerfstudio.adjustment.kernel import Inputs
 from iga_nerfstudio.adjustment.transform import eigenpairs_needed
 from iga_nerfstudio.benchmark.floor import activation_bytes, measure_floor, training_flops
 from iga_nerfstudio.benchmark.memory import peak_memory
-from iga_nerfstudio.benchmark.nerf_step import NerfTraining
 from iga_nerfstudio.benchmark.timing import median_ratio, synchronise, time_alternately
-from iga_nerfstudio.networks import NetworkConfig
-from iga_nerfstudio.scenes import write_demo_scene
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
-from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
-from iga_nerfstudio.tasks.signal import SignalConfig, SignalTask
-from iga_nerfstudio.tasks.trainer import Trainer
-from iga_nerfstudio.tasks.voxel_grids import VoxelGrid
-from iga_nerfstudio.tasks.waveforms import Waveform
+from iga_nerfstudio.benchmark.workloads import BUILDERS, Device, Training, Workload
 
-Workload = Literal[
-    "signal-p1",
-    "signal-p4",
-    "signal-p8",
-    "image-n384",
-    "image-n384-ahead",
-    "image-n96",
-    "image-n1536",
-    "shape-n512",
-    "nerf-n1024",
-    "nerf-n4096",
-]
-Device = Literal["cpu", "cuda"]
+# Steps of milliseconds are repeated for that many seconds, or that often.
+SECONDS_PER_WORKLOAD, MOST_ROUNDS = 10.0, 200
+# Rounds in which the parts of the adjustment are timed.
+PART_ROUNDS = 7
+# Columns that the Jacobian route's dense S is applied to.
+REFERENCE_COLUMNS = 1024
 
 
-@dataclass
-class Training:
-    """One network in training.
+def measure_steps(
+    workloads: tuple[Workload, ...],
+    rounds: int,
+    device: Device,
+    seed: int,
+    reference: bool,
+    tell: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Measure some workloads one after the other.
 
-    Attributes:
-        step: Takes one step.
-        adjuster: Its adjuster.
-        network: What is adjusted.
-        sizes: Points per step of each network, the adjusted one first.
+    Args:
+        workloads: What to train; see :data:`~iga_nerfstudio.benchmark.workloads.BUILDERS`.
+        rounds: Timed rounds of one step each, at least; short steps get more.
+        device: Where to compute.
+        seed: Seed of networks and data.
+        reference: Whether to time the Jacobian route too.
+        tell: Told about every workload measured.
+
+    Returns:
+        The figures of each workload, see :func:`measure_step`.
+
+    Raises:
+        ValueError: If there is no workload.
     """
-
-    step: Callable[[], None]
-    adjuster: InductiveGradientAdjuster
-    network: nn.Module
-    sizes: list[tuple[nn.Module, int]]
+    if not workloads:
+        raise ValueError(f"Name at least one workload of {', '.join(BUILDERS)}.")
+    measured = []
+    for workload in workloads:
+        figures = measure_step(workload, rounds, device, seed, reference)
+        tell(f"{workload}: adjusted / plain {figures['ratio']:.3f}")
+        measured.append(figures)
+    return {"device": device, "seed": seed, "workloads": measured}
 
 
 def measure_step(workload: Workload, rounds: int, device: Device, seed: int, reference: bool) -> dict[str, Any]:
     """Time plain and adjusted steps alternately, then the parts of the adjustment and the Jacobian route.
 
     Args:
-        workload: What to train; see :data:`BUILDERS`.
-        rounds: Timed rounds of one step each.
+        workload: What to train.
+        rounds: Timed rounds of one step each, at least; short steps get more.
         device: Where to compute.
         seed: Seed of networks and data.
         reference: Whether to time the Jacobian route, which takes minutes for the largest.
@@ -84,26 +81,22 @@ def measure_step(workload: Workload, rounds: int, device: Device, seed: int, ref
     """
     build = BUILDERS[workload]
     plain, adjusted = build(False, device, seed), build(True, device, seed)
+    steps = {"plain": plain.step, "adjusted": adjusted.step}
     adjusted.step()  # the first one also checks the network
-    seconds = time_alternately({"plain": plain.step, "adjusted": adjusted.step}, rounds)
-    memory = {name: peak_memory(t.step, device) for name, t in (("plain", plain), ("adjusted", adjusted))}
-    inputs, parts = _parts(adjusted, min(rounds, 7))
-    rows = inputs[0] if isinstance(inputs, tuple) else inputs
-    width = max(p.shape[0] for p in adjusted.network.parameters() if p.ndim == 2)
-    floor = measure_floor(width, device)
-    flops = sum(training_flops(network, points) for network, points in plain.sizes)
-    moved = sum(activation_bytes(network, points) for network, points in plain.sizes)
+    trial = sum(seconds for (seconds,) in time_alternately(steps, 1).values())
+    rounds = max(rounds, min(int(SECONDS_PER_WORKLOAD / trial), MOST_ROUNDS))
+    seconds = time_alternately(steps, rounds)
+    memory = {name: peak_memory(step, device) for name, step in steps.items()}
+    inputs, parts = _parts(adjusted, min(rounds, PART_ROUNDS))
     median = {name: statistics.median(values) for name, values in seconds.items()}
     figures: dict[str, Any] = {
         "workload": workload,
-        "device": device,
-        "num_groups": len(rows),
+        "num_groups": len(inputs[0]),
         "end": adjusted.adjuster.end,
         "representative": adjusted.adjuster.representative,
         "num_points": [points for _network, points in plain.sizes],
         "parameters": sum(p.numel() for p in adjusted.network.parameters()),
         "rounds": rounds,
-        "seed": seed,
         "median_seconds": median,
         "ratio": median_ratio(seconds["adjusted"], seconds["plain"]),
         "peak_memory_bytes": memory,
@@ -111,14 +104,7 @@ def measure_step(workload: Workload, rounds: int, device: Device, seed: int, ref
         "part_seconds": parts,
         "adjustment_seconds": sum(parts.values()),
         "steps_unadjusted": adjusted.adjuster.diagnostics.steps_unadjusted,
-        "floor": {
-            **asdict(floor),
-            "flops": flops,
-            "bytes": moved,
-            "product_seconds": flops / floor.flops_per_second,
-            "memory_seconds": moved / floor.bytes_per_second,
-            "plain_over_products": median["plain"] * floor.flops_per_second / flops,
-        },
+        "floor": _floor(plain, median["plain"], device),
     }
     if reference:
         figures["reference_seconds"] = _reference_seconds(adjusted, inputs)
@@ -126,13 +112,30 @@ def measure_step(workload: Workload, rounds: int, device: Device, seed: int, ref
     return figures
 
 
-def _parts(training: Training, rounds: int) -> tuple[Inputs, dict[str, float]]:
+def _floor(plain: Training, seconds: float, device: Device) -> dict[str, float]:
+    """What the machine's rates allow a plain step at best, and how far from it the step is."""
+    width = max(p.shape[0] for p in plain.network.parameters() if p.ndim == 2)
+    rates = measure_floor(width, device)
+    flops = sum(training_flops(network, points) for network, points in plain.sizes)
+    moved = sum(activation_bytes(network, points) for network, points in plain.sizes)
+    products = flops / rates.flops_per_second
+    return {
+        **asdict(rates),
+        "flops": flops,
+        "bytes": moved,
+        "product_seconds": products,
+        "memory_seconds": moved / rates.bytes_per_second,
+        "plain_over_products": seconds / products,
+    }
+
+
+def _parts(training: Training, rounds: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
     """The representatives of the last step, and median seconds per step of each part."""
-    seen: list[Inputs] = []
+    seen: list[tuple[Tensor, ...]] = []
     entk = training.adjuster._entk
     seconds: dict[str, list[float]] = {name: [] for name in PARTS.values()}
 
-    def watched(inputs: tuple[torch.Tensor, ...], shares: torch.Tensor | None) -> torch.Tensor:
+    def watched(inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:
         seen.append(inputs)
         return entk(inputs, shares)
 
@@ -155,7 +158,7 @@ def _parts(training: Training, rounds: int) -> tuple[Inputs, dict[str, float]]:
 def _reference_seconds(training: Training, inputs: Inputs) -> float:
     """Per-sample Jacobian, full eigendecomposition, dense S: the adjustment as the paper's authors compute it."""
     adjuster = training.adjuster
-    residual = torch.randn(len(inputs[0] if isinstance(inputs, tuple) else inputs), 1024, device=_device_of(training))
+    residual = torch.randn(len(inputs[0]), REFERENCE_COLUMNS, device=inputs[0].device)
     synchronise()
     start = time.perf_counter()
     kernel = per_sample_entk(training.network, inputs, adjuster.readout, memory_limit_mb=2048)
@@ -164,85 +167,3 @@ def _reference_seconds(training: Training, inputs: Inputs) -> float:
     transform = SpectralTransform.from_eigenpairs(values, vectors, end=adjuster.end, rule=adjuster.rule)
     (transform.dense() @ residual).sum().item()
     return time.perf_counter() - start
-
-
-def _device_of(training: Training) -> torch.device:
-    return next(training.network.parameters()).device
-
-
-def _of(trainer: Trainer) -> Training:
-    points = len(trainer.batches.next().inputs)
-    return Training(trainer.step, trainer.adjuster, trainer.network, [(trainer.network, points)])
-
-
-def _signal(interval_size: int, enabled: bool, device: Device, seed: int) -> Training:
-    """The paper's second experiment: 2048 samples, 4 hidden layers x 256 ReLUs, end 7."""
-    values = np.random.default_rng(seed).normal(size=(2048, 1)).astype(np.float32)
-    config = SignalConfig(
-        interval_size=interval_size,
-        network=NetworkConfig("relu", hidden_layers=4),
-        adjustment=TaskAdjustmentConfig(enabled=enabled, end=7, representative="middle"),
-        optimizer=OptimizerConfig("adam", 5e-5),
-        machine=MachineConfig(seed, device),
-    )
-    return _of(SignalTask(config, Waveform(np.linspace(-1, 1, 2048), values, 1.0)).trainer())
-
-
-def _image(
-    patch_size: int,
-    representative: Literal["largest_residual", "previous_residual"],
-    enabled: bool,
-    device: Device,
-    seed: int,
-) -> Training:
-    """A full-size Kodak image, 3 hidden layers x 256, PE, end 20."""
-    image = np.random.default_rng(seed).random((512, 768, 3), dtype=np.float32)
-    config = ImageConfig(
-        patch_size=patch_size,
-        network=NetworkConfig("pe"),
-        adjustment=TaskAdjustmentConfig(enabled=enabled, end=20, representative=representative),
-        optimizer=OptimizerConfig("adam", 5e-3),
-        machine=MachineConfig(seed, device),
-    )
-    return _of(ImageTask(config, image).trainer())
-
-
-def _shape(enabled: bool, device: Device, seed: int) -> Training:
-    """512 random groups of 256 voxels of a ball, 3 hidden layers x 256, PE, end 7."""
-    axis = np.linspace(-1, 1, 128)
-    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
-    ball = (x**2 + y**2 + z**2 < 0.5).astype(np.uint8)
-    config = SDFConfig(
-        network=NetworkConfig("pe"),
-        adjustment=TaskAdjustmentConfig(enabled=enabled, end=7, representative="middle"),
-        optimizer=OptimizerConfig("adam", 2e-3),
-        machine=MachineConfig(seed, device),
-    )
-    return _of(ShapeTask(config, VoxelGrid(ball, "occupancy", (0.0, 0.0, 0.0), 1.0)).trainer())
-
-
-def _nerf(num_rays: int, enabled: bool, device: Device, seed: int) -> Training:
-    """The full iga-nerf, 64 coarse and 128 fine samples a ray, end 25."""
-    with tempfile.TemporaryDirectory() as folder:
-        scene = write_demo_scene(Path(folder) / "scene", resolution=100, num_train=4, num_val=1, num_test=1)
-        training = NerfTraining(scene, num_rays, enabled, device, seed)
-    model: Any = training.pipeline.model
-    coarse = num_rays * model.config.num_coarse_samples
-    fine = coarse + num_rays * model.config.num_importance_samples
-    return Training(
-        training.step, model.adjuster, model.adjuster.network, [(model.field_fine, fine), (model.field_coarse, coarse)]
-    )
-
-
-BUILDERS: dict[Workload, Callable[[bool, Device, int], Training]] = {
-    "signal-p1": partial(_signal, 1),
-    "signal-p4": partial(_signal, 4),
-    "signal-p8": partial(_signal, 8),
-    "image-n384": partial(_image, 32, "previous_residual"),
-    "image-n384-ahead": partial(_image, 32, "largest_residual"),
-    "image-n96": partial(_image, 64, "previous_residual"),
-    "image-n1536": partial(_image, 16, "previous_residual"),
-    "shape-n512": _shape,
-    "nerf-n1024": partial(_nerf, 1024),
-    "nerf-n4096": partial(_nerf, 4096),
-}

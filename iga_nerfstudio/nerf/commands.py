@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ class CommandError(RuntimeError):
     """A nerfstudio command failed."""
 
 
-def default_device() -> str:
+def default_device() -> Literal["cpu", "cuda"]:
     """``"cuda"`` where there is a GPU, ``"cpu"`` elsewhere."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -166,6 +166,18 @@ class UsedOutsideItsLayer(nn.Module):
         return self.layer(x) + nn.functional.linear(x, self.layer.weight).square()
 
 
+class ChangesItsInputsLater(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        hidden = self.first(x)
+        x.mul_(2)
+        return self.second(hidden)
+
+
 class FreeParameter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -205,6 +217,7 @@ class StrangeLinear(nn.Linear):
         (Tied(), "tied"),
         (UsedOutsideItsLayer(), "disagrees with autograd"),
         (FreeParameter(), "scale"),
+        (ChangesItsInputsLater(), "changed in place"),
         (RowsInfluenceEachOther(), "disagrees with autograd"),
         (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), "BatchNorm1d '1'"),
         (nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)), "disagrees with autograd"),
