@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
-from iga_nerfstudio.adjustment.eigen import EigenMethod, EigenSolverError, leading_eigenpairs
+from iga_nerfstudio.adjustment.eigen import EigenMethod, EigenSolverError, KernelNotFiniteError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
 from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
@@ -71,7 +71,8 @@ class Diagnostics:
         step: Number of steps taken, this one included.
         adjusted: Whether this step's gradient goes through the transform.
         eigenvalues: Leading eigenvalues of the latest kernel, descending, ``(k,)``; empty before the first.
-        target: Eigenvalue that the balanced ones are set to; NaN while there is no transform.
+        target: Eigenvalue that the balanced ones are set to, a scalar tensor, like the next one left where the kernel
+            is, so that a GPU is not waited for until somebody reads it; NaN while there is no transform.
         effective_rank: ``tr(K)^2 / ||K||_F^2`` of the latest kernel, between 1 and n: how many eigenvalues carry it.
         unadjusted: Number of steps left unadjusted so far, by reason.
     """
@@ -79,8 +80,8 @@ class Diagnostics:
     step: int = 0
     adjusted: bool = False
     eigenvalues: Tensor = field(default_factory=lambda: torch.empty(0))
-    target: float = float("nan")
-    effective_rank: float = float("nan")
+    target: Tensor = field(default_factory=lambda: torch.tensor(torch.nan))
+    effective_rank: Tensor = field(default_factory=lambda: torch.tensor(torch.nan))
     unadjusted: Counter[Reason] = field(default_factory=Counter)
 
     @property
@@ -374,12 +375,8 @@ class InductiveGradientAdjuster:
         """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""
         with record_function(PARTS["kernel"]):
             kernel = self._entk(inputs, shares)
-        trace = kernel.diagonal().sum()
-        self.diagnostics.target = float("nan")
-        self.diagnostics.effective_rank = (trace.square() / kernel.square().sum()).item()
-        if not torch.isfinite(kernel).all():
-            self._count("kernel_not_finite")
-            return None
+        self.diagnostics.target = torch.tensor(torch.nan)
+        self.diagnostics.effective_rank = (kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square()
         start = self._basis if self.grouping.same_groups_every_step else None
         if start is not None and start.shape[0] != kernel.shape[0]:
             start = None
@@ -391,6 +388,9 @@ class InductiveGradientAdjuster:
             transform = SpectralTransform.from_eigenpairs(
                 values, vectors, end=self.end, start=self.start, rule=self.rule
             )
+        except KernelNotFiniteError:
+            self._count("kernel_not_finite")
+            return None
         except EigenSolverError as error:
             self._count("eigensolver_failed", str(error))
             return None
@@ -398,7 +398,7 @@ class InductiveGradientAdjuster:
             self._count("beyond_rank", str(error))
             return None
         self._basis = vectors
-        self.diagnostics.target = transform.target.item()
+        self.diagnostics.target = transform.target
         return transform
 
     def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:

@@ -27,6 +27,10 @@ TOLERANCE = 1e-3
 MANY_BLOCKS, SOME_BLOCKS, MANY_ROWS = 8, 4, 320
 
 
+class KernelNotFiniteError(ValueError):
+    """The kernel holds NaN or infinite entries."""
+
+
 class EigenSolverError(RuntimeError):
     """No solver found the eigenpairs of a kernel that is finite."""
 
@@ -50,7 +54,8 @@ def leading_eigenpairs(
         kernel's dtype. Signs of eigenvectors, and bases within repeated eigenvalues, are arbitrary.
 
     Raises:
-        ValueError: If the kernel is not a square matrix or not finite, count is out of range, or the method unknown.
+        ValueError: If the kernel is not a square matrix, count is out of range, or the method unknown.
+        KernelNotFiniteError: If the kernel is not finite; also a ValueError.
         EigenSolverError: If the decomposition fails in float64 too.
     """
     if method not in get_args(EigenMethod):
@@ -61,7 +66,7 @@ def leading_eigenpairs(
     if not 1 <= count <= n:
         raise ValueError(f"Asked for {count} eigenpairs of a kernel of size {n}; count must lie in [1, {n}].")
     if not torch.isfinite(kernel).all():
-        raise ValueError("The kernel holds NaN or infinite entries.")
+        raise KernelNotFiniteError("The kernel holds NaN or infinite entries.")
     block = count + OVERSAMPLING
     pays = n >= MANY_BLOCKS * block or (n >= MANY_ROWS and n >= SOME_BLOCKS * block)
     iterate = method == "subspace" or (method == "auto" and pays)

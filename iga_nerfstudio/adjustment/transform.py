@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -140,12 +141,13 @@ class SpectralTransform:
 
 def _check_positive(values: Tensor, num_rows: int, end: int) -> None:
     """Refuse eigenvalues that are not finite or vanish up to the rounding error of an n x n eigenproblem."""
-    largest, smallest = values[0].item(), values[-1].item()
-    if not torch.isfinite(values).all():
+    numbers = values.tolist()  # on a GPU, the one time that they are read
+    largest, smallest = numbers[0], numbers[-1]
+    if not all(map(math.isfinite, numbers)):
         raise DegenerateKernelError("The kernel's eigenvalues are not finite.")
     threshold = num_rows * torch.finfo(values.dtype).eps * largest
     if smallest <= max(threshold, 0.0):
-        rank = int((values > threshold).sum()) if largest > 0 else 0
+        rank = sum(number > threshold for number in numbers) if largest > 0 else 0
         raise DegenerateKernelError(
             f"end={end} reaches past the kernel's numerical rank of {rank}: eigenvalue {values.shape[0]} is "
             f"{smallest:.3g} where the largest is {largest:.3g}."

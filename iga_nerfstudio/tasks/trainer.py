@@ -159,8 +159,8 @@ class Trainer:
         if self.adjuster.enabled and len(seen.eigenvalues):
             figures |= {
                 "iga/leading_eigenvalue": seen.eigenvalues[0].item(),
-                "iga/target_eigenvalue": seen.target,
-                "iga/effective_rank": seen.effective_rank,
+                "iga/target_eigenvalue": seen.target.item(),
+                "iga/effective_rank": seen.effective_rank.item(),
                 "iga/steps_unadjusted": float(seen.steps_unadjusted),
             }
         self._tell(figures, self.record.history)

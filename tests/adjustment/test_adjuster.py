@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from iga_nerfstudio import InductiveGradientAdjuster, Intervals, Patches, Rays, UnsupportedNetworkError, layerwise_entk
 from iga_nerfstudio.adjustment import adjuster as adjuster_module
+from iga_nerfstudio.adjustment import eigen as eigen_module
 
 IMAGE = (12, 16)
 
@@ -342,3 +344,31 @@ def test_bad_batches_are_refused():
         adjuster(net(coordinates), coordinates)
     with pytest.raises(ValueError, match="Got 191 rows"):
         adjuster(net(coordinates[1:]), coordinates[1:], target[1:])
+
+
+class _HostReads(TorchDispatchMode):
+    """Counts the operators that read a number back to the host, for which a GPU has to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_reads_few_numbers_back(monkeypatch):
+    net = network(torch.float32)
+    coordinates = torch.rand(1280, 2)
+    target = torch.rand(1280, 3)
+    adjuster = InductiveGradientAdjuster(net, Intervals(1280, 4), end=6, eigen_method="subspace")
+    mse_loss(adjuster(net(coordinates), coordinates, target), target).backward()  # also checks the network
+    checks = []
+    iterate = eigen_module.torch.linalg.qr
+    monkeypatch.setattr(eigen_module.torch.linalg, "qr", lambda *args: checks.append(1) or iterate(*args))
+    with _HostReads() as reads:
+        mse_loss(adjuster(net(coordinates), coordinates, target), target).backward()
+    assert adjuster.diagnostics.adjusted
+    # Kernel finite, residual finite, converged (after every third iteration); the eigenvalues are read as a list.
+    assert reads.count == 2 + len(checks) / eigen_module.ITERATIONS_PER_CHECK
