@@ -60,37 +60,46 @@ def _adjusted_chunks(
     points_per_chunk: int,
     mixed_precision: bool,
 ) -> Tensor:
-    inputs, target = batch.grouping.split(batch.inputs), batch.grouping.split(batch.target)
-    n, p = inputs.shape[:2]
+    # The rows of every group; inputs and targets arranged like that would be copies of all of them.
+    rows = batch.grouping.split(torch.arange(len(batch.inputs), device=batch.inputs.device))
+    n, p = rows.shape
+
+    def squared_residuals(prediction: Tensor, start: int = 0) -> Tensor:
+        return (prediction - batch.target[start : start + len(prediction)]).square().sum(-1)
 
     def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
         scores = None
         if adjuster.representative == "largest_residual":
             with torch.no_grad():
-                parts = [_run(network, part, mixed_precision) for part in batch.inputs.split(points_per_chunk)]
-            scores = batch.grouping.split((torch.cat(parts) - batch.target).square().sum(-1))
-        chosen = adjuster.choose((n, p), scores, inputs.device)
-        return (chosen.gather(inputs),), chosen.weights
+                parts = [
+                    squared_residuals(_run(network, part, mixed_precision), index * points_per_chunk)
+                    for index, part in enumerate(batch.inputs.split(points_per_chunk))
+                ]
+            scores = batch.grouping.split(torch.cat(parts))
+        chosen = adjuster.choose((n, p), scores, rows.device)
+        return (batch.inputs[chosen.gather(rows)],), chosen.weights
 
-    transform = adjuster.transform_for(n, representatives, inputs.device)
+    transform = adjuster.transform_for(n, representatives, rows.device)
     slots = max(points_per_chunk // n, 1)
     mask = batch.grouping.mask
-    predictions = []
+    predictions = torch.empty_like(batch.target)
     for start in range(0, p, slots):
-        part, truth = inputs[:, start : start + slots], target[:, start : start + slots]
-        if mask is None:
-            prediction = _run(network, part.flatten(0, 1), mixed_precision).unflatten(0, part.shape[:2])
+        part = rows[:, start : start + slots]
+        filled = None if mask is None else mask[:, start : start + slots].to(part.device)
+        chunk = part.flatten() if filled is None else part[filled]
+        values = _run(network, batch.inputs[chunk], mixed_precision)
+        truth = batch.target[chunk]
+        predictions[chunk] = values.detach()
+        if filled is None:
+            values, truth = values.unflatten(0, part.shape), truth.unflatten(0, part.shape)
         else:
-            filled = mask[:, start : start + slots].to(part.device)
-            values = _run(network, part[filled], mixed_precision)
             # Empty slots hold 0 in prediction and target: no residual.
-            prediction = torch.zeros_like(truth).masked_scatter(filled[..., None], values)
-        loss = mse_loss(adjuster.rebalance(prediction, transform), truth, reduction="sum") / batch.target.numel()
+            empty = truth.new_zeros(*part.shape, truth.shape[-1])
+            values, truth = (empty.masked_scatter(filled[..., None], x) for x in (values, truth))
+        loss = mse_loss(adjuster.rebalance(values, transform), truth, reduction="sum") / batch.target.numel()
         loss.backward()
-        predictions.append(prediction.detach())
-    prediction = torch.cat(predictions, dim=1)
-    adjuster.remember((prediction - target).square().sum(-1))
-    return batch.grouping.join(prediction)
+    adjuster.remember(batch.grouping.split(squared_residuals(predictions)))
+    return predictions
 
 
 def _plain_chunks(network: nn.Module, batch: Batch, points_per_chunk: int, mixed_precision: bool) -> Tensor:
