@@ -70,6 +70,9 @@ class MachineConfig:
     """Device; auto takes a CUDA GPU where there is one."""
     mixed_precision: bool = False
     """Run the network in bfloat16 in training. Loss, kernel and weights stay in float32."""
+    compile: bool = False
+    """Run the network through torch.compile in training; the first steps then take a minute. Needs a C++ compiler on a
+    CPU, Triton on a GPU."""
     points_per_chunk: int | None = None
     """Points whose activations are held at once; steps on more are taken in chunks, with the same gradient and less
     memory. If not given, 65,536 on a CPU, else 524,288."""

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster, require_enough_groups
@@ -94,6 +94,8 @@ class Trainer:
         self.config = config
         self.sizes = sizes
         self.network = initial_network(config, sizes)
+        # The same weights. The kernel's pass looks into the layers, so it goes through the network itself.
+        self._run = cast(nn.Module, torch.compile(self.network)) if config.machine.compile else self.network
         self.optimizer = build_optimizer(config.optimizer, config.network, self.network)
         self.schedule = build_schedule(config.schedule, self.optimizer, config.max_num_iterations)
         self.adjuster = build_adjuster(config, self.network, grouping)
@@ -132,7 +134,7 @@ class Trainer:
         batch = self.batches.next()
         self.optimizer.zero_grad()
         prediction = accumulate_gradient(
-            self.network,
+            self._run,
             self.adjuster,
             batch,
             chunk_size(self.config.machine),

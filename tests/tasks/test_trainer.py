@@ -114,6 +114,18 @@ def test_the_seed_decides_everything() -> None:
     assert not same(runs[0], runs[2])
 
 
+def test_a_compiled_network_gives_the_same_gradients() -> None:
+    gradients = []
+    for compiled in (False, True):
+        machine = MachineConfig(compile=compiled, points_per_chunk=100)
+        trainer = ImageTask(config(machine=machine), picture()).trainer()
+        trainer.step()
+        assert trainer.adjuster.diagnostics.adjusted
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None]))
+    eager, compiled = gradients
+    assert (compiled - eager).norm() < 1e-5 * eager.norm()
+
+
 def test_best_is_a_copy_from_the_best_evaluation() -> None:
     values = iter([1.0, 5.0, 3.0, 2.0])
     task = ImageTask(config(), picture())
