@@ -211,8 +211,10 @@ class ImagePair:
     """Architecture, 3 x 256."""
     optimizer: Literal["adam", "muon"] = "muon"
     """Optimiser of both."""
+    representative: Literal["largest_residual", "previous_residual"] = "previous_residual"
+    """Which pixel stands for its patch; that of the previous residual spares steps in chunks a forward pass."""
     points_per_chunk: int | None = None
-    """Pixels that go through the network at once."""
+    """Pixels whose activations are held at once."""
     lpips_backbone: Path | None = None
     """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
     seed: int = 42
@@ -226,16 +228,19 @@ class ImagePair:
         """Run the measurement."""
         from iga_nerfstudio.benchmark.image_pair import measure_image_pair
         from iga_nerfstudio.networks import NetworkConfig
-        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
+        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
         from iga_nerfstudio.tasks.image import ImageConfig
 
         config = ImageConfig(
             data=self.data,
             output_dir=self.runs,
-            experiment_name=f"{self.data.stem}-{self.network}-{self.optimizer}-{self.max_num_iterations}",
+            experiment_name="-".join(
+                [self.data.stem, self.network, self.optimizer, str(self.max_num_iterations), self.representative]
+            ),
             max_num_iterations=self.max_num_iterations,
             steps_per_eval=max(self.max_num_iterations // 10, 1),
             network=NetworkConfig(self.network),
+            adjustment=TaskAdjustmentConfig(representative=self.representative),
             optimizer=OptimizerConfig(self.optimizer),
             machine=MachineConfig(self.seed, points_per_chunk=self.points_per_chunk),
             lpips_backbone=self.lpips_backbone,

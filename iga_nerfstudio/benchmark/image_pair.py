@@ -46,6 +46,7 @@ def measure_image_pair(config: ImageConfig) -> dict[str, Any]:
         "network": config.network.kind,
         "hidden_dim": config.network.hidden_dim,
         "optimizer": config.optimizer.kind,
+        "representative": config.adjustment.representative,
         "points_per_chunk": chunk_size(config.machine),
         "seed": config.machine.seed,
         "runs": runs,

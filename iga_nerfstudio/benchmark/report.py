@@ -154,7 +154,8 @@ def _image_pair(figures: Figures) -> str:
     return f"""## One image at full size, with and without the adjustment
 
 {figures["image"]}, {figures["network"]}, 3 x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, \
-{figures["runs"]["plain"]["steps"]} steps, {figures["points_per_chunk"]:,} points per chunk, seed {figures["seed"]}. \
+{figures["runs"]["plain"]["steps"]} steps, at most {figures["points_per_chunk"]:,} \
+points' activations held at once, representative {figures["representative"]}, seed {figures["seed"]}. \
 After the last step. Memory is what training takes beyond what the process had when it began.
 
 | gradient | {" | ".join(names)} | seconds in steps | memory of training, MB |
