@@ -155,7 +155,8 @@ def _image_pair(figures: Figures) -> str:
 
 {figures["image"]}, {figures["network"]}, 3 x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, \
 {figures["runs"]["plain"]["steps"]} steps, at most {figures["points_per_chunk"]:,} \
-points' activations held at once, representative {figures.get("representative", "largest_residual")}, seed {figures["seed"]}. \
+points' activations held at once, representative {figures.get("representative", "largest_residual")}, \
+seed {figures["seed"]}. \
 After the last step. Memory is what training takes beyond what the process had when it began.
 
 | gradient | {" | ".join(names)} | seconds in steps | memory of training, MB |
