@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -178,7 +179,9 @@ def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(photo: Path, tmp_path: Pat
     assert iga_image(*settings, "--output-dir", tmp_path / "whole") == 0
     command = [sys.executable, "-c", "from iga_nerfstudio.tasks.cli import image; image()", *settings]
     command += ["--output-dir", str(tmp_path / "parts"), "--steps-per-save", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    # The same thread count as here: sums of floats depend on it, and with it the last bits.
+    threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with subprocess.Popen(command, env=threads, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         deadline = time.monotonic() + 120
         while not list(tmp_path.glob("parts/*/*/*/checkpoints/step-*.ckpt")) and time.monotonic() < deadline:
             time.sleep(0.02)
