@@ -6,14 +6,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 
 from iga_nerfstudio.allocator import reuse_host_memory
-from iga_nerfstudio.benchmark.cost_page import scaling_table, step_table
+from iga_nerfstudio.benchmark.cost_page import options_table, scaling_table, step_table
+from iga_nerfstudio.benchmark.options import OptionName
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.benchmark.workloads import Device, Workload
@@ -292,6 +293,46 @@ class Shapes:
 
 
 @dataclass
+class Options:
+    """What every way to save time does to the result: gradient against float64, PSNR against the slow way."""
+
+    data: Path
+    """The image to fit."""
+    networks: tuple[NetworkKind, ...] = ("pe", "siren")
+    """Networks to train."""
+    options: tuple[OptionName, ...] = get_args(OptionName)
+    """What to measure."""
+    max_side: int = 96
+    """Shrink the image to that many pixels."""
+    hidden_dim: int = 64
+    """Width of the networks."""
+    max_num_iterations: int = 300
+    """Training steps."""
+    optimizer: Literal["adam", "muon"] = "adam"
+    """Optimiser of all."""
+    seeds: tuple[int, ...] = (42, 43, 44)
+    """One training per seed and option."""
+    device: Device | None = None
+    """Where to compute; the GPU where there is one if not given."""
+    output: Path = RESULTS / "options.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.options import OptionsSize, measure_options
+
+        size = OptionsSize(
+            self.max_side,
+            self.hidden_dim,
+            self.max_num_iterations,
+            self.optimizer,
+            self.seeds,
+            self.device or default_device(),
+        )
+        return measure_options(self.data, self.networks, self.options, size)
+
+
+@dataclass
 class Report:
     """Generate the pages under docs/ from the results."""
 
@@ -310,11 +351,16 @@ COMMANDS: dict[str, Any] = {
     "image-pair": ImagePair,
     "muon-step": MuonStep,
     "shapes": Shapes,
+    "options": Options,
     "report": Report,
 }
 
 # Measurements that are read as a table.
-TABLES: dict[type, Callable[[dict[str, Any]], str]] = {Step: step_table, Scaling: scaling_table}
+TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
+    Step: step_table,
+    Scaling: scaling_table,
+    Options: options_table,
+}
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ Workload = Literal[
     "signal-p1",
     "signal-p4",
     "signal-p8",
+    "signal-p8-refresh2",
     "image-n256",
     "image-n384",
     "image-n384-ahead",
@@ -88,13 +89,15 @@ def _of(trainer: Trainer) -> Training:
     return Training(trainer.step, trainer.adjuster, trainer.network, [(trainer.network, points)])
 
 
-def _signal(interval_size: int, enabled: bool, device: Device, seed: int) -> Training:
+def _signal(interval_size: int, refresh_interval: int, enabled: bool, device: Device, seed: int) -> Training:
     """The paper's second experiment: 2048 samples, 4 hidden layers x 256 ReLUs, end 7."""
     values = np.random.default_rng(seed).normal(size=(2048, 1)).astype(np.float32)
     config = SignalConfig(
         interval_size=interval_size,
         network=NetworkConfig("relu", hidden_layers=4),
-        adjustment=TaskAdjustmentConfig(enabled=enabled, end=7, representative="middle"),
+        adjustment=TaskAdjustmentConfig(
+            enabled=enabled, end=7, representative="middle", refresh_interval=refresh_interval
+        ),
         optimizer=OptimizerConfig("adam", 5e-5),
         machine=MachineConfig(seed, device),
     )
@@ -149,9 +152,10 @@ def _nerf(num_rays: int, enabled: bool, device: Device, seed: int) -> Training:
 
 
 BUILDERS: dict[Workload, Callable[[bool, Device, int], Training]] = {
-    "signal-p1": partial(_signal, 1),
-    "signal-p4": partial(_signal, 4),
-    "signal-p8": partial(_signal, 8),
+    "signal-p1": partial(_signal, 1, 1),
+    "signal-p4": partial(_signal, 4, 1),
+    "signal-p8": partial(_signal, 8, 1),
+    "signal-p8-refresh2": partial(_signal, 8, 2),
     "image-n256": partial(_image, (256, 256), 16, "largest_residual"),
     "image-n384": partial(_image, (512, 768), 32, "previous_residual"),
     "image-n384-ahead": partial(_image, (512, 768), 32, "largest_residual"),

@@ -59,7 +59,10 @@ def build_optimizer(config: OptimizerConfig, network: NetworkConfig, module: nn.
         return SGD(module.parameters(), lr=rate, momentum=momentum or 0.0)
     if momentum is not None:
         raise ValueError(f"optimizer.momentum={momentum} has no meaning for adam. Leave it out, or use muon or sgd.")
-    return Adam(module.parameters(), lr=rate)
+    parameters = list(module.parameters())
+    # One kernel for all parameters: a third of the time for a small network on a CPU. There is none for complex ones.
+    fused = not any(p.is_complex() for p in parameters)
+    return Adam(parameters, lr=rate, fused=fused)
 
 
 def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_iterations: int) -> LambdaLR:

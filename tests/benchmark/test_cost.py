@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
-from iga_nerfstudio.benchmark.cost_page import render_cost, scaling_table
+from iga_nerfstudio.benchmark.cost_page import options_table, render_cost, scaling_table
 from iga_nerfstudio.benchmark.floor import activation_bytes, measure_floor, training_flops
 from iga_nerfstudio.benchmark.memory import peak_memory
+from iga_nerfstudio.benchmark.options import OptionsSize, measure_options
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.benchmark.scaling import measure_scaling
@@ -37,6 +40,35 @@ def steps() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def scaling() -> dict[str, Any]:
     return measure_scaling((64, 128), end=5, rounds=2, device="cpu", seed=0)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("options") / "stripes.png"
+    stripes = np.indices((40, 40)).sum(0) % 7 * 40
+    Image.fromarray(stripes.astype(np.uint8)).save(path)
+    names = ("rounding", "layerwise", "subspace", "chunks", "bfloat16", "refresh_5")
+    return measure_options(
+        path, ("pe",), names, OptionsSize(40, 16, 30, "adam", (1, 2), "cpu"), tell=lambda _line: None
+    )
+
+
+def test_fast_options_have_the_slow_ones_gradient(options: dict[str, Any]) -> None:
+    rows = {row["option"]: row for row in options["options"]}
+    assert set(rows) == {"slow", "rounding", "layerwise", "subspace", "chunks", "bfloat16", "refresh_5"}
+    for name in ("slow", "layerwise", "subspace", "chunks"):
+        assert max(rows[name]["gradient_errors"]) < 1e-3
+        assert abs(rows[name]["mean_psnr_difference"]) < 0.1
+    assert min(rows["bfloat16"]["gradient_errors"]) > 1e-3  # so a difference is seen where there is one
+    assert rows["refresh_5"]["gradient_errors"] is None
+    assert max(map(abs, rows["refresh_5"]["psnr_differences"])) > max(map(abs, rows["layerwise"]["psnr_differences"]))
+    assert rows["slow"]["psnr_differences"] == [0.0, 0.0]
+    assert len(set(rows["slow"]["psnr"])) == 2
+
+
+def test_options_of_no_network_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one network"):
+        measure_options(tmp_path / "a.png", (), ("layerwise",), OptionsSize(40, 16, 1, "adam", (1,), "cpu"))
 
 
 def test_steps_are_timed_with_their_parts_and_against_the_jacobian_route(steps: dict[str, Any]) -> None:
@@ -95,15 +127,20 @@ def test_workloads_differ_in_the_adjustment_alone(workload: Workload) -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_the_page_says_what_the_files_say(steps: dict[str, Any], scaling: dict[str, Any], tmp_path: Path) -> None:
+def test_the_page_says_what_the_files_say(
+    steps: dict[str, Any], scaling: dict[str, Any], options: dict[str, Any], tmp_path: Path
+) -> None:
     assert render_cost(tmp_path) is None
     write_result(tmp_path / "results" / "step.json", steps)
     write_result(tmp_path / "results" / "scaling.json", scaling)
+    write_result(tmp_path / "results" / "options.json", options)
     write_result(tmp_path / "results" / "muon_step.json", json.loads(MUON))
     write_report(tmp_path / "results", tmp_path / "docs")
     page = (tmp_path / "docs" / "cost.md").read_text()
     assert f"**{steps['workloads'][0]['ratio']:.3f}**" in page
     assert scaling_table(scaling) in page
+    assert options_table(options) in page
+    assert "| pe | layerwise |" in page
     assert "](scaling.png)" in page
     assert (tmp_path / "docs" / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
