@@ -13,8 +13,9 @@ export OMP_NUM_THREADS ?= 2
 demo: $(READY)  ## Render a scene, train iga-nerf-tiny on it, evaluate it, show the result.
 	$(BIN)/iga-demo
 
+# Two files at a time, one thread each: most tests wait for processes that start on one core.
 test: $(READY)  ## Run every test.
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(READY)  ## Style and types.
 	$(BIN)/ruff check .

@@ -30,18 +30,24 @@ class MuonWithAdam(Optimizer):
         lr: Learning rate of the matrices.
         momentum: Momentum of the matrices, Nesterov's.
         adam_lr: Learning rate of all other parameters.
+        eps: Adam's term for stability.
 
     Raises:
         ValueError: If there is no parameter.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float = 2e-2, momentum: float = 0.95, adam_lr: float = 1e-3
+        self,
+        params: Iterable[Tensor],
+        lr: float = 2e-2,
+        momentum: float = 0.95,
+        adam_lr: float = 1e-3,
+        eps: float = 1e-8,
     ) -> None:
         parameters = list(params)
         matrices = [p for p in parameters if p.ndim == 2 and not p.is_complex()]
         others = [p for p in parameters if p.ndim != 2 or p.is_complex()]
-        self._adam = Adam(others, lr=adam_lr) if others else None
+        self._adam = Adam(others, lr=adam_lr, eps=eps) if others else None
         groups: list[dict[str, Any]] = [{"params": matrices, "lr": lr, "momentum": momentum}] if matrices else []
         if self._adam is not None:
             groups += self._adam.param_groups

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 
 from iga_nerfstudio.scenes import write_demo_scene
 
-torch.set_num_threads(2)
+# As the processes that tests start take it from there.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture(scope="session")

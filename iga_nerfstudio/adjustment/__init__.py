@@ -4,7 +4,7 @@ from iga_nerfstudio.adjustment.adjuster import Diagnostics, InductiveGradientAdj
 from iga_nerfstudio.adjustment.eigen import EigenSolverError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping, Intervals, Patches, Rays
 from iga_nerfstudio.adjustment.kernel import UnsupportedNetworkError, layerwise_entk, per_sample_entk
-from iga_nerfstudio.adjustment.layer_rules import Factors, register_layer_rule
+from iga_nerfstudio.adjustment.layer_rules import Factors, LookupFactors, register_layer_rule
 from iga_nerfstudio.adjustment.readout import sum_of_logits, sum_of_sigmoids
 from iga_nerfstudio.adjustment.representatives import Chosen, choose
 from iga_nerfstudio.adjustment.transform import DegenerateKernelError, SpectralTransform
@@ -19,6 +19,7 @@ __all__ = [
     "Grouping",
     "InductiveGradientAdjuster",
     "Intervals",
+    "LookupFactors",
     "Patches",
     "Rays",
     "SpectralTransform",

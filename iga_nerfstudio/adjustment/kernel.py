@@ -8,7 +8,7 @@ the one to use; :func:`per_sample_entk` takes any module and is the reference.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from iga_nerfstudio.adjustment.layer_rules import Factors, LayerRule, registered_layer_types, rule_for
+from iga_nerfstudio.adjustment.layer_rules import Factors, LayerRule, LookupFactors, registered_layer_types, rule_for
 from iga_nerfstudio.adjustment.precision import full_precision
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 
@@ -181,7 +181,7 @@ class _LayerTrace:
         self.output = output
         return output.clone()
 
-    def factors(self, n: int) -> list[Factors]:
+    def factors(self, n: int) -> Sequence[Factors | LookupFactors]:
         if self.inputs is None or self.cotangents is None:
             return []
         if self.inputs._version != self.version:
@@ -276,12 +276,15 @@ def _refuse_coupled_rows(network: nn.Module) -> None:
             )
 
 
-def _add_gram(kernel: Tensor, factors: Factors) -> None:
+def _add_gram(kernel: Tensor, factors: Factors | LookupFactors) -> None:
     """Add inner products of the per-sample gradients to the kernel's lower triangle, by the cheapest exact route.
 
     Complex factors stand for complex parameters: their real and imaginary parts are trained as two real ones, and the
     inner product of those is the real part of the complex one.
     """
+    if isinstance(factors, LookupFactors):
+        _add_gram_of_lookups(kernel, factors)
+        return
     left, right = factors.left, factors.right
     (n, s, a), b = left.shape, right.shape[2]
     if s == 1:
@@ -300,6 +303,31 @@ def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor) -> None:
         products = left[i:j] @ left[:j].mH
         products *= right[i:j] @ right[:j].mH
         kernel[i:j, :j] += products.real
+
+
+def _add_gram_of_lookups(kernel: Tensor, factors: LookupFactors) -> None:
+    """Pairs of points that looked up the same rows, some samples at a time: no gradient of the table is ever formed."""
+    n, s, _ = factors.rows.shape
+    rows, columns = factors.rows.unique(return_inverse=True)
+    right, weights = factors.right.flatten(0, 1), factors.weights.to(factors.right.dtype)
+    lookups = _lookups(columns, weights, len(rows))
+    step = max(1, GRAM_CHUNK // (s * max(n * s, len(rows))))
+    for i in range(0, n, step):
+        j = i + step
+        some = _lookups(columns[i:j], weights[i:j], len(rows)).to_dense()
+        shared = torch.sparse.mm(lookups, some.T).T
+        pairs = shared * (right[i * s : j * s] @ right.T)
+        kernel[i:j] += pairs.reshape(-1, s, n, s).sum((1, 3))
+
+
+def _lookups(columns: Tensor, weights: Tensor, width: int) -> Tensor:
+    """The matrix of lookups, one row per point: ``(n, s, k)`` columns and their weights to sparse ``(n s, width)``."""
+    columns, weights = columns.flatten(0, 1), weights.flatten(0, 1)
+    points = torch.arange(len(columns), device=columns.device)[:, None].expand_as(columns)
+    places = torch.stack([points.flatten(), columns.flatten()])
+    # Coalescing adds the weights where a point looked up one row more than once.
+    size = (len(columns), width)
+    return torch.sparse_coo_tensor(places, weights.flatten(), size, check_invariants=False).coalesce()
 
 
 def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ a parameter would be wrong without a sign of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,24 @@ class Factors:
     right: Tensor
 
 
+@dataclass(frozen=True)
+class LookupFactors:
+    """The same where the left factor is sparse: a weighted sum of a few rows of a table, as in a hash grid.
+
+    Attributes:
+        rows: Rows of the table that each point looked up, int64 ``(n, s, k)``; some may be the same.
+        weights: Their weights, ``(n, s, k)``.
+        right: ``(n, s, b)``. The gradient of sample i is ``sum_s sum_k weights[i, s, k] e_r right[i, s]^T`` with
+            r = rows[i, s, k].
+    """
+
+    rows: Tensor
+    weights: Tensor
+    right: Tensor
+
+
 # The first argument is a layer of the type that the rule is registered for.
-LayerRule = Callable[[Any, Tensor, Tensor], list[Factors]]
+LayerRule = Callable[[Any, Tensor, Tensor], Sequence[Factors | LookupFactors]]
 
 _rules: dict[type[nn.Module], LayerRule] = {}
 
@@ -39,7 +55,7 @@ def register_layer_rule(layer_type: type[nn.Module]) -> Callable[[LayerRule], La
 
     The rule is called as ``rule(layer, inputs, cotangents)`` with the layer's inputs ``(n, s, d_in)`` and the
     gradient of the summed readout with respect to its outputs ``(n, s, d_out)``, both float32 or better. It returns
-    the :class:`Factors` of those of the layer's parameters that require a gradient.
+    the :class:`Factors`, or :class:`LookupFactors`, of those of the layer's parameters that require a gradient.
 
     Args:
         layer_type: A module type that owns parameters and is called with one tensor.

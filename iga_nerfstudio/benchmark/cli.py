@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.benchmark.blender_page import blender_table
 from iga_nerfstudio.benchmark.cost_page import options_table, scaling_table, step_table
 from iga_nerfstudio.benchmark.options import OptionName
+from iga_nerfstudio.benchmark.peers import Peer, Size
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.benchmark.workloads import Device, Workload
@@ -333,6 +335,57 @@ class Options:
 
 
 @dataclass
+class Blender:
+    """Blender scenes by every method, trained and evaluated through nerfstudio in one protocol."""
+
+    data: Path
+    """Folder of the scenes."""
+    scenes: tuple[str, ...] = ()
+    """Names of scenes; all of the folder's if not given."""
+    methods: tuple[Peer, ...] = get_args(Peer)
+    """What to train. What cannot run on this machine is listed with the reason."""
+    steps: int | None = None
+    """Budget: training steps ..."""
+    seconds: float | None = None
+    """... or seconds in training steps, one of the two. Schedules are stretched over them."""
+    size: Size = "own"
+    """Networks and batches of each method's own size, or small ones that two CPU cores can train."""
+    downscale_factor: int = 2
+    """Shrink images by this whole number."""
+    test_skip: int = 8
+    """Evaluate every that many test views."""
+    curve_points: int = 5
+    """How often the test views are rendered during training, for the learning curves."""
+    seed: int = 42
+    """Seed of every training."""
+    device: Device | None = None
+    """Where to compute; the GPU where there is one if not given."""
+    lpips_backbone: Path | None = None
+    """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
+    runs: Path = Path("outputs/bench/blender")
+    """Folder of the runs; finished ones are not repeated."""
+    output: Path = RESULTS / "blender.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.blender import Protocol, measure_blender
+
+        protocol = Protocol(
+            self.downscale_factor,
+            self.test_skip,
+            self.steps,
+            self.seconds,
+            self.size,
+            self.curve_points,
+            self.seed,
+            self.device or default_device(),
+            None if self.lpips_backbone is None else str(self.lpips_backbone),
+        )
+        return measure_blender(self.data, self.scenes, self.methods, protocol, self.runs)
+
+
+@dataclass
 class Report:
     """Generate the pages under docs/ from the results."""
 
@@ -352,6 +405,7 @@ COMMANDS: dict[str, Any] = {
     "muon-step": MuonStep,
     "shapes": Shapes,
     "options": Options,
+    "blender": Blender,
     "report": Report,
 }
 
@@ -360,6 +414,7 @@ TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
     Step: step_table,
     Scaling: scaling_table,
     Options: options_table,
+    Blender: blender_table,
 }
 
 

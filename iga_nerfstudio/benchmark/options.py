@@ -115,7 +115,8 @@ def measure_options(
     pixels = read_image(image, max_side=size.max_side)
     measured = []
     for network in networks:
-        rows = [_measure(network, option, pixels, size) for option in ("slow", *(o for o in options if o != "slow"))]
+        slow: tuple[OptionName, ...] = ("slow",)
+        rows = [_measure(network, option, pixels, size) for option in slow + tuple(o for o in options if o not in slow)]
         trained = rows[0].pop("weights")
         for row in rows:
             row.pop("weights", None)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from iga_nerfstudio.benchmark.blender_page import plot_curves, render_blender
 from iga_nerfstudio.benchmark.cost_page import plot_scaling, render_cost
 from iga_nerfstudio.benchmark.record import origin
 
@@ -20,7 +21,7 @@ Times are medians of alternating calls in one run, and only their ratios mean so
 
 
 def write_report(results: Path, folder: Path) -> None:
-    """Generate ``measurements.md``, and ``cost.md`` with its plots where costs have been measured.
+    """Generate ``measurements.md``, and ``cost.md`` and ``results/blender.md`` with their plots where there are such.
 
     Args:
         results: Folder of result files.
@@ -29,13 +30,17 @@ def write_report(results: Path, folder: Path) -> None:
     Raises:
         ValueError: If there are no results, or a page cannot be written.
     """
-    measurements, cost = render_report(results), render_cost(results)
+    measurements, cost, blender = render_report(results), render_cost(results), render_blender(results)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "measurements.md").write_text(measurements)
         if cost is not None:
             (folder / "cost.md").write_text(cost)
             plot_scaling(results, folder)
+        if blender is not None:
+            (folder / "results").mkdir(exist_ok=True)
+            (folder / "results" / "blender.md").write_text(blender)
+            plot_curves(results, folder / "results")
     except OSError as error:
         raise ValueError(f"The pages cannot be written to {folder}: {error}.") from error
 

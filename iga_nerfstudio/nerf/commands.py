@@ -27,13 +27,16 @@ def default_device() -> Literal["cpu", "cuda"]:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def run_command(name: str, *arguments: object, log: Path | None = None) -> None:
+def run_command(name: str, *arguments: object, log: Path | None = None) -> int:
     """Run one of nerfstudio's commands in a process of its own.
 
     Args:
         name: ``ns-train``, ``ns-eval``, ``ns-render``, ...
         arguments: Its arguments.
         log: File for its output; shown on the terminal if missing.
+
+    Returns:
+        The most memory that the process had resident at once, in bytes.
 
     Raises:
         CommandError: If it exits with an error; says where the log is.
@@ -42,13 +45,27 @@ def run_command(name: str, *arguments: object, log: Path | None = None) -> None:
     # nerfstudio 1.1.5 on newer torch warns of indexing in every process.
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     if log is None:
-        code = subprocess.run(command, env=environment).returncode
+        code, peak = _wait(subprocess.Popen(command, env=environment))
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as file:
-            code = subprocess.run(command, env=environment, stdout=file, stderr=subprocess.STDOUT).returncode
+            code, peak = _wait(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
     if code != 0:
         raise CommandError(f"{name} exited with {code}. {'Its output is above.' if log is None else f'See {log}.'}")
+    return peak
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int]:
+    """Exit code and peak resident memory in bytes; the process dies with this one's interruption."""
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    # Kilobytes, but bytes on macOS.
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def train(method: str, settings: dict[str, object], parser: tuple[object, ...] = (), log: Path | None = None) -> None:

@@ -18,54 +18,24 @@ from torch.nn import Parameter
 from torch.nn.functional import mse_loss
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from iga_nerfstudio.adjustment import (
-    InductiveGradientAdjuster,
-    Rays,
-    require_enough_groups,
-    sum_of_logits,
-    sum_of_sigmoids,
-)
-from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf.field import IGANerfField
+from iga_nerfstudio.nerf.ray_adjuster import (
+    AdjustedRays,
+    RayAdjustmentConfig,
+    build_ray_adjuster,
+    diagnostic_metrics,
+    require_enough_rays,
+)
 from iga_nerfstudio.networks import NeRFMLP
-
-READOUTS = {"activated": sum_of_sigmoids, "logits": sum_of_logits}
 
 
 @dataclass
-class AdjustmentConfig:
+class AdjustmentConfig(RayAdjustmentConfig):
     """How the fine field's gradient is adjusted."""
 
-    enabled: bool = True
-    """Adjust the gradient. False trains the plain NeRF: same network, data, schedule and random numbers."""
-    start: int = 1
-    """First balanced eigenvalue of the kernel, counted from 1."""
-    end: int = 25
-    """Last balanced eigenvalue. Larger acts more strongly on fine detail; 0 is plain training. Must stay below the
-    number of rays per batch."""
-    rule: Literal["adam", "sgd"] = "adam"
-    """Balance to eigenvalue end + 1 (for Adam and its kin) or to eigenvalue start (for plain SGD)."""
-    representative: Literal["largest_weight", "random", "middle"] = "largest_weight"
-    """Which sample stands for its ray in the kernel."""
-    num_representatives: int = 1
-    """Samples per ray in the kernel. Several of largest_weight count in proportion to their weight."""
-    readout: Literal["activated", "logits"] = "activated"
-    """What the kernel differentiates: the sum of the sigmoids of colour and density (as the authors' code does), or
-    the sum of the raw outputs."""
     granularity: Literal["ray", "sample"] = "ray"
     """What is adjusted: the gradient of the rendered ray colours, or of every sample's raw outputs."""
-    eigen_method: Literal["auto", "dense", "subspace"] = "auto"
-    """Leading eigenpairs by a full decomposition, by block power iteration, or whichever is faster."""
-    refresh_interval: int = 1
-    """Adjust every that many steps. The rays of a step have a kernel of their own, so the steps between are plain."""
-    seed: int = 0
-    """Seed of random representatives."""
-    gather: bool = False
-    """With several GPUs, whose rays the kernel is of. False: each process adjusts by the kernel of its own rays, and
-    nothing is communicated for it. True: all processes compute the kernel of all their rays, as one process with the
-    larger batch would; it costs each a kernel of (rays x processes)^2 entries and three small exchanges a step. All
-    processes need the same settings and number of rays."""
 
 
 @dataclass
@@ -103,7 +73,7 @@ class IGANerfModelConfig(ModelConfig):
     """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
 
 
-class IGANerfModel(Model):
+class IGANerfModel(AdjustedRays, Model):
     """Coarse and fine NeRF whose fine ray colours carry adjusted gradients.
 
     Going forward this is the original NeRF. In training, the gradient of the loss with respect to the fine colours of
@@ -124,23 +94,9 @@ class IGANerfModel(Model):
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer()
         self.image_metrics = ImageMetrics(self.config.lpips_backbone)
-        settings = self.config.adjustment
-        self.adjuster = InductiveGradientAdjuster(
-            self.field_fine.network,
-            # The resampler keeps the coarse bins and adds one more edge than it was asked for samples.
-            Rays(self.config.num_coarse_samples + self.config.num_importance_samples + 1),
-            end=settings.end,
-            start=settings.start,
-            rule=settings.rule,
-            representative=settings.representative,
-            num_representatives=settings.num_representatives,
-            readout=READOUTS[settings.readout],
-            eigen_method=settings.eigen_method,
-            refresh_interval=settings.refresh_interval,
-            enabled=settings.enabled,
-            seed=settings.seed,
-            gather=settings.gather,
-        )
+        # The resampler keeps the coarse bins and adds one more edge than it was asked for samples.
+        samples_per_ray = self.config.num_coarse_samples + self.config.num_importance_samples + 1
+        self.adjuster = build_ray_adjuster(self.config.adjustment, self.field_fine.network, samples_per_ray)
 
     def _build_field(self) -> IGANerfField:
         config = self.config
@@ -168,18 +124,7 @@ class IGANerfModel(Model):
         Raises:
             ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
         """
-        pipeline = training_callback_attributes.pipeline
-        if self.adjuster.enabled and pipeline is not None:
-            num_rays = pipeline.datamanager.get_train_rays_per_batch()
-            if self.adjuster.gather:
-                num_rays *= num_processes()
-            try:
-                require_enough_groups(num_rays, self.adjuster.end, self.adjuster.rule)
-            except ValueError as error:
-                raise ValueError(
-                    f"Every ray is a group. {error} Change --pipeline.model.adjustment.end or "
-                    "--pipeline.datamanager.train-num-rays-per-batch."
-                ) from None
+        require_enough_rays(self.adjuster, training_callback_attributes)
         return []
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
@@ -235,14 +180,8 @@ class IGANerfModel(Model):
         """Training PSNR in dB and, while adjusting, the adjustment's diagnostics under ``iga/``."""
         truth = self.renderer_rgb.blend_background(batch["image"].to(self.device))
         metrics: dict[str, Any] = {"psnr": peak_signal_noise_ratio(outputs["rgb"].detach(), truth, data_range=1.0)}
-        diagnostics = self.adjuster.diagnostics
-        if self.training and self.adjuster.enabled and len(diagnostics.eigenvalues):
-            metrics |= {
-                "iga/leading_eigenvalue": diagnostics.eigenvalues[0],
-                "iga/target_eigenvalue": diagnostics.target,
-                "iga/effective_rank": diagnostics.effective_rank,
-                "iga/steps_unadjusted": diagnostics.steps_unadjusted,
-            }
+        if self.training:
+            metrics |= diagnostic_metrics(self.adjuster)
         return metrics
 
     def get_loss_dict(
@@ -277,11 +216,3 @@ class IGANerfModel(Model):
             ),
         }
         return metrics, images
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """The adjuster's state, so that checkpoints hold it."""
-        return self.adjuster.state_dict()
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the adjuster's state from a checkpoint."""
-        self.adjuster.load_state_dict(state)

@@ -23,10 +23,12 @@ class PowerDecaySchedulerConfig(SchedulerConfig):
     """Factor on the learning rate after decay_steps."""
     decay_steps: int = 250_000
     """Steps after which the learning rate has fallen by decay_rate."""
+    until: int | None = None
+    """Step from which on the learning rate stays as it is; it goes on falling if not given."""
 
 
 class PowerDecayScheduler(Scheduler):
-    """Multiplies the initial learning rate by ``decay_rate ** (step / decay_steps)``."""
+    """Multiplies the initial learning rate by ``decay_rate ** (step / decay_steps)``, as far as ``until``."""
 
     config: PowerDecaySchedulerConfig
 
@@ -34,4 +36,5 @@ class PowerDecayScheduler(Scheduler):
         """Attach the schedule to an optimiser; ``lr_init`` is the optimiser's own learning rate."""
         del lr_init
         rate, steps = self.config.decay_rate, self.config.decay_steps
-        return LambdaLR(optimizer, lambda step: rate ** (step / steps))
+        until = self.config.until
+        return LambdaLR(optimizer, lambda step: rate ** ((step if until is None else min(step, until)) / steps))

@@ -35,7 +35,7 @@ SMALL = {
 
 
 def run(name: str, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
+    environment = os.environ | {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [COMMANDS / name, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=environment
     )
