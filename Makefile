@@ -33,4 +33,6 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	# Without its dependencies: it wants an OpenCV that brings a display along, and all else it needs here is there.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps nerfbaselines plyfile
 	touch $@

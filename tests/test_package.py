@@ -70,7 +70,8 @@ def test_the_wheel_holds_what_it_should(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "iga_nerfstudio").rglob("*.py")}
     assert sources | {"iga_nerfstudio/py.typed"} <= names
-    presets = {f"iga_nerfstudio/configs/{path.name}" for path in (ROOT / "configs").glob("*.yaml")}
+    configs = ROOT / "configs"
+    presets = {f"iga_nerfstudio/configs/{path.relative_to(configs)}" for path in configs.rglob("*.yaml")}
     assert presets == {name for name in names if name.startswith("iga_nerfstudio/configs/")}
     assert presets
     assert not any(name.startswith("tests") for name in names)
@@ -92,6 +93,8 @@ def test_the_example_runs_and_shows_a_gain():
 
 def test_the_readme_table_is_complete_and_its_defaults_true():
     from iga_nerfstudio.nerf.model import AdjustmentConfig
+    from iga_nerfstudio.nerf.nerfacto import NerfactoAdjustmentConfig
 
     rows = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert rows == {name: str(value) for name, value in vars(AdjustmentConfig()).items()}
+    fields = vars(AdjustmentConfig()) | vars(NerfactoAdjustmentConfig())
+    assert rows == {name: str(value) for name, value in fields.items()}

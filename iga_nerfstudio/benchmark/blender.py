@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from iga_nerfstudio.benchmark.peers import METHODS, Method, Peer, Size, why_not
+from iga_nerfstudio.benchmark.peers import METHODS, Method, Peer, Size, scene_options, why_not
 from iga_nerfstudio.evaluation.figures import read_side_by_side
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.files import write_text
@@ -172,6 +172,7 @@ def _train(
         "--steps-per-eval-all-images": max(steps // curve_points, 1) if curve_points else never,
         "--vis": "tensorboard",
     }
+    options |= scene_options(scene.name) if method.paper else {}
     options |= method.options
     if protocol.size == "small":
         options |= method.small

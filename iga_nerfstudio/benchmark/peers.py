@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.resources import files
 from importlib.util import find_spec
 from typing import Literal
+
+import yaml
 
 Peer = Literal[
     "iga-nerf",
@@ -37,6 +40,7 @@ class Method:
         needs_gpu: Whether it runs on a CUDA GPU only.
         packages: Modules that it needs beyond nerfstudio's dependencies.
         decay_steps: Option that stretches its learning rate's schedule over the run, if there is one.
+        paper: Whether the paper's settings of a scene apply to it.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Method:
     needs_gpu: bool = False
     packages: tuple[str, ...] = ()
     decay_steps: str | None = None
+    paper: bool = False
 
 
 def _plain(options: Options) -> Options:
@@ -89,10 +94,12 @@ _SMALL_NERFACTO: Options = {
 }
 
 METHODS: dict[Peer, Method] = {
-    "iga-nerf": Method("iga-nerf", _NERF, _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY),
-    "iga-nerf-plain": Method("iga-nerf", _plain(_NERF), _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY),
-    "iga-nerf-muon": Method("iga-nerf-muon", _NERF, _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY),
-    "iga-nerf-muon-plain": Method("iga-nerf-muon", _plain(_NERF), _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY),
+    "iga-nerf": Method("iga-nerf", _NERF, _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True),
+    "iga-nerf-plain": Method("iga-nerf", _plain(_NERF), _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True),
+    "iga-nerf-muon": Method("iga-nerf-muon", _NERF, _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True),
+    "iga-nerf-muon-plain": Method(
+        "iga-nerf-muon", _plain(_NERF), _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True
+    ),
     "vanilla-nerf": Method(
         "vanilla-nerf",
         {"--pipeline.model.background-color": "white", _RAYS: 1024},
@@ -123,6 +130,21 @@ METHODS: dict[Peer, Method] = {
         "splatfacto", {"--pipeline.model.background-color": "white"}, needs_gpu=True, packages=("gsplat",)
     ),
 }
+
+
+def scene_options(scene: str) -> Options:
+    """The paper's settings of a scene, from ``configs/blender/``; none for scenes that it does not have.
+
+    Args:
+        scene: Its name.
+
+    Returns:
+        Options of ``ns-train iga-nerf``.
+    """
+    path = files("iga_nerfstudio") / "configs" / "blender" / f"{scene}.yaml"
+    if not path.is_file():
+        return {}
+    return {f"--{name.replace('_', '-')}": value for name, value in yaml.safe_load(path.read_text()).items()}
 
 
 def why_not(peer: Peer, device: str) -> str | None:

@@ -45,8 +45,8 @@ class IGATrainer(Trainer):
         """
         if not comms.is_main_process():
             return
-        final_dir = self.checkpoint_dir
-        self.checkpoint_dir = self.base_dir / ".checkpoint-being-written"
+        final_dir = Path(self.checkpoint_dir)
+        self.checkpoint_dir = final_dir.parent / ".checkpoint-being-written"
         # What a run that died here has left.
         shutil.rmtree(self.checkpoint_dir, ignore_errors=True)
         try:

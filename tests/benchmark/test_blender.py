@@ -14,7 +14,7 @@ from PIL import Image
 from iga_nerfstudio.benchmark import blender, peers
 from iga_nerfstudio.benchmark.blender import Protocol, measure_blender
 from iga_nerfstudio.benchmark.blender_page import blender_table, render_blender
-from iga_nerfstudio.benchmark.peers import METHODS, Peer, why_not
+from iga_nerfstudio.benchmark.peers import METHODS, Peer, scene_options, why_not
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from tests.benchmark.test_cost import MUON
@@ -114,6 +114,13 @@ def test_truth_and_rendering_are_found_in_every_methods_pictures(tmp_path: Path)
         Image.fromarray(np.concatenate(panels, axis=1)).save(folder / blender.TEST_VIEWS / "eval_img_0.png")
         ((truth, rendering),) = blender.read_views(folder, method)
         assert (truth.shape, truth.max(), rendering.min()) == ((4, 5, 3), 0.0, shade / 255)
+
+
+def test_scenes_of_the_paper_have_their_settings() -> None:
+    assert scene_options("ficus") == {"--pipeline.model.adjustment.end": 30}
+    others = ("ship", "materials", "chair", "hotdog", "drums", "mic", "lego")
+    assert all(scene_options(scene) == {"--pipeline.model.adjustment.end": 25} for scene in others)
+    assert scene_options("garden") == {}
 
 
 def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
