@@ -37,7 +37,8 @@ logger = logging.getLogger("iga_nerfstudio")
 
 KernelMethod = Literal["layerwise", "per_sample"]
 
-# Gives the n representatives' network inputs, (n, d) or (n, m, d) each, and their shares (n, m) or None.
+# Gives the n representatives' network inputs, (n, d) or (n, m, d) each, and their shares (n, m) or None, or gradients
+# with respect to their outputs; see layerwise_entk.
 Representatives = Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
 
 # Names of the parts of a step's adjustment in torch's profiler.
@@ -306,7 +307,8 @@ class InductiveGradientAdjuster:
         Args:
             values: What carries the group axis, ``(n, ...)``: grouped predictions, or one rendered colour per ray.
             representatives: Gives the n representatives' network inputs, ``(n, d)`` or ``(n, m, d)`` each, and their
-                shares ``(n, m)`` or None. Called only at steps that compute a kernel.
+                shares ``(n, m)`` or None; see :func:`~iga_nerfstudio.adjustment.kernel.layerwise_entk`. Called only at
+                steps that compute a kernel.
 
         Returns:
             ``values``, unchanged in value.

@@ -57,7 +57,9 @@ def layerwise_entk(
         inputs: One tensor, or a tuple of them, ``(n, d)`` for one point per sample or ``(n, m, d)`` for samples
             that are means of m points.
         readout: Maps outputs ``(..., C)`` to scalars ``(...)``.
-        shares: Share of each point in its sample, ``(n, m)``; equal shares if missing.
+        shares: Share of each point in its sample, ``(n, m)``; equal shares if missing. Or, where a sample's scalar is
+            no sum of its points' readouts (the colour of a rendered ray), the gradient of that scalar with respect to
+            its points' outputs, ``(n, m, C)``, or ``(n, C)`` for one point; the readout is then left aside.
         check: Recompute two rows by plain autograd, each alone, and compare. Finds weights that are used outside
             their layer and rows that influence each other. Costs two single-row passes; leave it on for a network
             that has not been checked yet.
@@ -137,8 +139,8 @@ def per_sample_entk(
             ) -> Tensor:
                 def scalar(parameters: dict[str, Tensor], sample: tuple[Tensor, ...], share: Tensor) -> Tensor:
                     alone = tuple(x[None] for x in sample)
-                    points = readout(functional_call(network, (parameters, fixed), alone))[0]
-                    return (points * share).sum()
+                    outputs = functional_call(network, (parameters, fixed), alone)
+                    return _scalars(outputs, alone[0], readout, share[None]).sum()
 
                 chunk = tuple(x[first : first + step] for x in rows)
                 per_sample = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")(
@@ -213,19 +215,32 @@ def _trace_layers(
     """One forward and backward pass that records every ruled layer's inputs and output cotangents."""
     traces = [_LayerTrace(name, layer, rule) for name, (layer, rule) in layers.items()]
     with _hooked(traces):
-        scalars = readout(network(*rows))
-    if scalars.shape != rows[0].shape[:-1]:
-        raise ValueError(
-            f"The readout gave shape {tuple(scalars.shape)} where the inputs call for {tuple(rows[0].shape[:-1])}: one "
-            "scalar per point."
-        )
+        outputs = network(*rows)
     reached = [trace for trace in traces if trace.output is not None and trace.output.requires_grad]
-    total = (scalars * _equal_shares_like(scalars) if shares is None else scalars * shares.to(scalars)).sum()
+    total = _scalars(outputs, rows[0], readout, shares).sum()
     if total.requires_grad and reached:
-        outputs = [trace.output for trace in reached if trace.output is not None]
-        for trace, cotangents in zip(reached, torch.autograd.grad(total, outputs, allow_unused=True), strict=True):
+        seen = [trace.output for trace in reached if trace.output is not None]
+        for trace, cotangents in zip(reached, torch.autograd.grad(total, seen, allow_unused=True), strict=True):
             trace.cotangents = cotangents
     return reached
+
+
+def _scalars(outputs: Tensor, points: Tensor, readout: Readout, shares: Tensor | None) -> Tensor:
+    """What each point adds to its sample's scalar, ``(n,)`` or ``(n, m)``."""
+    if shares is not None and shares.ndim == points.ndim:
+        if shares.shape != outputs.shape:
+            raise ValueError(
+                f"Gradients with respect to outputs need the outputs' shape {tuple(outputs.shape)}, got "
+                f"{tuple(shares.shape)}."
+            )
+        return (outputs * shares.to(outputs)).sum(-1)
+    scalars = readout(outputs)
+    if scalars.shape != points.shape[:-1]:
+        raise ValueError(
+            f"The readout gave shape {tuple(scalars.shape)} where the inputs call for {tuple(points.shape[:-1])}: one "
+            "scalar per point."
+        )
+    return scalars * (_equal_shares_like(scalars) if shares is None else shares.to(scalars))
 
 
 @contextmanager
@@ -361,9 +376,10 @@ def _check_rows(
     parameters = [p for p in network.parameters() if p.requires_grad]
     gradients = []
     for i in range(count):
-        scalars = readout(network(*(x[i : i + 1] for x in rows)))
-        share = _equal_shares_like(scalars) if shares is None else shares[i : i + 1].to(scalars)
-        found = torch.autograd.grad((scalars * share).sum(), parameters, allow_unused=True)
+        alone = tuple(x[i : i + 1] for x in rows)
+        share = None if shares is None else shares[i : i + 1]
+        scalar = _scalars(network(*alone), alone[0], readout, share).sum()
+        found = torch.autograd.grad(scalar, parameters, allow_unused=True)
         gradients.append(
             torch.cat(
                 [
@@ -396,7 +412,7 @@ def _validated(inputs: Inputs, shares: Tensor | None) -> tuple[Tensor, ...]:
     points = rows[0].shape[:-1]
     if points.numel() == 0:
         raise ValueError(f"Inputs need shape (n, d) or (n, m, d) with n > 0, got {[tuple(x.shape) for x in rows]}.")
-    if shares is not None and shares.shape != points:
+    if shares is not None and (shares.shape[: len(points)] != points or shares.ndim > len(points) + 1):
         raise ValueError(f"Shares need shape {tuple(points)}, one per point, got {tuple(shares.shape)}.")
     return rows
 

@@ -21,7 +21,7 @@ from iga_nerfstudio.nerf.commands import TEST_VIEWS, run_command
 # Runs a nerfstudio command without its own LPIPS; see there.
 WRAPPER = "iga_nerfstudio.benchmark.nerfstudio_command"
 # Steps that are timed to turn a budget of seconds into steps, after those that warm up.
-TRIAL_STEPS, WARM_UP_STEPS = 30, 10
+TRIAL_STEPS, WARM_UP_STEPS = 150, 50
 # Tags of nerfstudio's TensorBoard scalars.
 ITERATION_TIME, TEST_PSNR = "Train Iter (time)", "Eval Images Metrics Dict (all images)/psnr"
 GPU_MEMORY = "GPU Memory (MB)"
@@ -133,7 +133,7 @@ def _run(scene: Path, peer: Peer, protocol: Protocol, runs: Path, folder: Path) 
     command = ("ns-eval", "--load-config", folder / "config.yml", *places)
     run_command("python", "-m", WRAPPER, *command, log=folder / "eval.log")
     curves = _scalars(folder)
-    per_step = _mean_step(curves)
+    per_step = statistics.mean(_step_seconds(curves))
     result = {
         "scene": scene.name,
         "method": peer,
@@ -189,13 +189,13 @@ def _seconds_per_step(scene: Path, method: Method, protocol: Protocol, runs: Pat
     trial = folder.with_name(f"{folder.name}-trial")
     if not (trial / "config.yml").exists():
         _train(scene, method, protocol, runs, trial.name, WARM_UP_STEPS + TRIAL_STEPS, curve_points=0)
-    return _mean_step(_scalars(trial))
+    return statistics.median(_step_seconds(_scalars(trial)))
 
 
-def _mean_step(curves: dict[str, list[tuple[int, float]]]) -> float:
-    """Mean seconds of the logged training steps; the first are left out."""
-    values = [value for step, value in curves[ITERATION_TIME] if step >= WARM_UP_STEPS]
-    return statistics.mean(values)
+def _step_seconds(curves: dict[str, list[tuple[int, float]]]) -> list[float]:
+    """Seconds of the logged training steps; those that warm up are left out where there are others."""
+    values = [value for _, value in curves[ITERATION_TIME]]
+    return [value for step, value in curves[ITERATION_TIME] if step >= WARM_UP_STEPS] or values
 
 
 def _scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:

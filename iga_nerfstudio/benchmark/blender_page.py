@@ -12,7 +12,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from iga_nerfstudio.benchmark.blender import read_views
+from iga_nerfstudio.benchmark.peers import METHODS
 from iga_nerfstudio.benchmark.record import origin
+from iga_nerfstudio.evaluation.figures import view_sheet
 
 Figures = dict[str, Any]
 
@@ -66,6 +69,10 @@ def blender_table(figures: Figures) -> str:
 
 def _section(figures: Figures, path: Path) -> str:
     budget = f"{figures['steps']} steps" if figures["steps"] is not None else f"{figures['seconds']:g} seconds of steps"
+    pictures = "\n".join(
+        f"![{scene}: truth, rendering and error of every method]({views_name(path, scene)})"
+        for scene in figures["scenes"]
+    )
     size = "each method's own size" if figures["size"] == "own" else "small networks and batches"
     return f"""## {", ".join(figures["scenes"])}: {budget}
 
@@ -74,6 +81,8 @@ Images shrunk by {figures["downscale_factor"]}, every {figures["test_skip"]}th t
 
 {blender_table(figures)}
 ![test PSNR over steps and over seconds]({curves_name(path)})
+
+{pictures}
 """
 
 
@@ -119,6 +128,31 @@ def plot_curves(results: Path, folder: Path) -> None:
                 axis.grid(alpha=0.3)
         figure.savefig(folder / curves_name(path), dpi=110)
         plt.close(figure)
+
+
+def draw_views(results: Path, folder: Path) -> None:
+    """Draw the first test view by every method, with its error, for every ``blender*.json``.
+
+    The renderings are too many to be kept with the results: where a run's folder is gone, its scene's picture is left
+    as it is.
+
+    Args:
+        results: Folder of result files.
+        folder: Where the PNG files go.
+    """
+    for path in sorted(results.glob("blender*.json")):
+        figures = json.loads(path.read_text())["figures"]
+        for scene in figures["scenes"]:
+            runs = [run for run in figures["runs"] if run["scene"] == scene]
+            if runs and all(Path(run["folder"]).is_dir() for run in runs):
+                pairs = [read_views(Path(run["folder"]), METHODS[run["method"]])[0] for run in runs]
+                columns = [f"{run['method']}\n{run['psnr']:.2f} dB" for run in runs]
+                view_sheet(pairs, folder / views_name(path, scene), columns=columns)
+
+
+def views_name(path: Path, scene: str) -> str:
+    """File name of a scene's picture."""
+    return f"{path.stem}_{scene}.png"
 
 
 def curves_name(path: Path) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from iga_nerfstudio.benchmark.blender_page import plot_curves, render_blender
+from iga_nerfstudio.benchmark.blender_page import draw_views, plot_curves, render_blender
 from iga_nerfstudio.benchmark.cost_page import plot_scaling, render_cost
 from iga_nerfstudio.benchmark.record import origin
 
@@ -41,6 +41,7 @@ def write_report(results: Path, folder: Path) -> None:
             (folder / "results").mkdir(exist_ok=True)
             (folder / "results" / "blender.md").write_text(blender)
             plot_curves(results, folder / "results")
+            draw_views(results, folder / "results")
     except OSError as error:
         raise ValueError(f"The pages cannot be written to {folder}: {error}.") from error
 

@@ -26,7 +26,10 @@ IMAGE_DECADES, SIGNAL_DECADES = 6, 8
 
 
 def view_sheet(
-    pairs: list[tuple[np.ndarray, np.ndarray]], path: Path, titles: tuple[str, str, str] | None = None
+    pairs: list[tuple[np.ndarray, np.ndarray]],
+    path: Path,
+    titles: tuple[str, str, str] | None = None,
+    columns: list[str] | None = None,
 ) -> None:
     """Ground truth, rendering and absolute error of some views, one view per column.
 
@@ -34,12 +37,15 @@ def view_sheet(
         pairs: ``(truth, rendering)`` of each view, ``(H, W, 3)`` in [0, 1].
         path: PNG to write.
         titles: Names of the three rows.
+        columns: Names of the columns; none if not given.
 
     Raises:
-        ValueError: If there is no view.
+        ValueError: If there is no view, or not one name per view.
     """
     if not pairs:
         raise ValueError("Need at least one view to draw.")
+    if columns is not None and len(columns) != len(pairs):
+        raise ValueError(f"Need one name per view, got {len(columns)} for {len(pairs)} views.")
     names = titles or ("ground truth", "rendering", "absolute error x 4")
     figure, axes = plt.subplots(3, len(pairs), figsize=(2.4 * len(pairs), 7.2), squeeze=False, layout="constrained")
     for column, (truth, rendering) in enumerate(pairs):
@@ -51,6 +57,8 @@ def view_sheet(
             axis.set_yticks([])
             if column == 0:
                 axis.set_ylabel(names[row])
+            if row == 0 and columns is not None:
+                axis.set_title(columns[column], fontsize="medium")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -36,6 +36,10 @@ class AdjustmentConfig(RayAdjustmentConfig):
 
     granularity: Literal["ray", "sample"] = "ray"
     """What is adjusted: the gradient of the rendered ray colours, or of every sample's raw outputs."""
+    kernel_of: Literal["samples", "rays"] = "samples"
+    """What the kernel is of: the representatives' readouts, or the rendered colours of the rays, through the samples
+    that represent them; exactly so with num_representatives as large as a ray has samples. Rays that see nothing then
+    have no part in the kernel, and the readout is left aside."""
 
 
 @dataclass
@@ -94,9 +98,15 @@ class IGANerfModel(AdjustedRays, Model):
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer()
         self.image_metrics = ImageMetrics(self.config.lpips_backbone)
+        settings = self.config.adjustment
+        if settings.kernel_of == "rays" and settings.granularity == "sample":
+            raise ValueError(
+                "A kernel of rendered rays adjusts the gradient of ray colours. Use adjustment.granularity ray, or "
+                "adjustment.kernel_of samples."
+            )
         # The resampler keeps the coarse bins and adds one more edge than it was asked for samples.
         samples_per_ray = self.config.num_coarse_samples + self.config.num_importance_samples + 1
-        self.adjuster = build_ray_adjuster(self.config.adjustment, self.field_fine.network, samples_per_ray)
+        self.adjuster = build_ray_adjuster(settings, self.field_fine.network, samples_per_ray)
 
     def _build_field(self) -> IGANerfField:
         config = self.config
@@ -145,10 +155,10 @@ class IGANerfModel(AdjustedRays, Model):
         if self.training and self.config.adjustment.granularity == "sample":
             with torch.no_grad():
                 weights = fine_samples.get_weights(IGANerfField.activate(raw)[1])
-            raw = self._adjust(raw, fine_samples, weights)
+            raw = self._adjust(raw, fine_samples, weights, raw)
         fine, weights = self._render(raw, fine_samples)
         if self.training and self.config.adjustment.granularity == "ray":
-            fine["rgb"] = self._adjust(fine["rgb"], fine_samples, weights)
+            fine["rgb"] = self._adjust(fine["rgb"], fine_samples, weights, raw)
         return fine | {f"{name}_coarse": value for name, value in coarse.items()}
 
     def _render(self, raw: Tensor, samples: RaySamples) -> tuple[dict[str, Tensor], Tensor]:
@@ -162,19 +172,32 @@ class IGANerfModel(AdjustedRays, Model):
         }
         return rendered, weights
 
-    def _adjust(self, values: Tensor, samples: RaySamples, weights: Tensor) -> Tensor:
+    def _adjust(self, values: Tensor, samples: RaySamples, weights: Tensor, raw: Tensor) -> Tensor:
         """Adjust the gradient of values ``(n, ...)`` by the kernel of the fine field at the rays' representatives."""
 
         def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
             scores = weights.detach()[..., 0]
             chosen = self.adjuster.choose((scores.shape[0], scores.shape[1]), scores, scores.device)
             frustums = samples.frustums
-            return (
-                chosen.gather(frustums.get_positions()),
-                chosen.gather(frustums.directions),
-            ), chosen.weights
+            inputs = (chosen.gather(frustums.get_positions()), chosen.gather(frustums.directions))
+            if self.config.adjustment.kernel_of == "rays":
+                return inputs, chosen.gather(self._colour_gradients(raw, samples))
+            return inputs, chosen.weights
 
         return self.adjuster.adjust(values, representatives)
+
+    def _colour_gradients(self, raw: Tensor, samples: RaySamples) -> Tensor:
+        """Gradients of every ray's summed colour over sqrt(3) with respect to raw outputs, both ``(n, p, 4)``.
+
+        They reach through opacity too: density changes the weights of all samples behind.
+        """
+        with torch.enable_grad():
+            outputs = raw.detach().requires_grad_()
+            colours, densities = IGANerfField.activate(outputs)
+            # A random background is drawn by the loss's rendering alone.
+            behind = "black" if self.config.background_color == "random" else self.config.background_color
+            rendered = RGBRenderer.combine_rgb(colours, samples.get_weights(densities), behind)
+            return torch.autograd.grad(rendered.sum() / rendered.shape[-1] ** 0.5, outputs)[0]
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
         """Training PSNR in dB and, while adjusting, the adjustment's diagnostics under ``iga/``."""

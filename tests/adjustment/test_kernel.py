@@ -286,3 +286,22 @@ def test_shares_of_wrong_shape_are_refused(shape):
 def test_a_readout_of_wrong_shape_is_refused():
     with pytest.raises(ValueError, match="one scalar per point"):
         layerwise_entk(Residual(), torch.randn(6, 3), readout=lambda outputs: outputs)
+
+
+@pytest.mark.parametrize("points", [(), (3,)])
+def test_gradients_with_respect_to_outputs_take_the_readout_s_place(points):
+    network = Residual().double()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(6, *points, 3, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(6, *points, 2, generator=generator, dtype=torch.float64)
+    columns = []
+    for i in range(6):
+        found = torch.autograd.grad((network(x[i]) * gradients[i]).sum(), list(network.parameters()))
+        columns.append(torch.cat([g.flatten() for g in found]))
+    jacobian = torch.stack(columns)
+    for entk in (layerwise_entk, per_sample_entk):
+        assert relative(entk(network, x, sum_of_sigmoids, gradients), jacobian @ jacobian.T) < 1e-12
+    with pytest.raises(ValueError, match="need the outputs' shape"):
+        layerwise_entk(network, x, sum_of_logits, gradients[..., :1])
+    with pytest.raises(ValueError, match="Shares need shape"):
+        layerwise_entk(network, x, sum_of_logits, gradients[..., None])

@@ -64,7 +64,9 @@ def test_a_method_is_trained_rendered_and_measured_by_nerfstudios_commands(
     assert blender_table(figures) in page
     assert f"| {run['psnr']:.2f} |" in page
     assert "- splatfacto: needs a CUDA GPU." in page
-    assert (tmp_path / "docs" / "results" / "blender_curves.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("blender_curves.png", f"blender_{scene.name}.png"):
+        assert f"]({picture})" in page
+        assert (tmp_path / "docs" / "results" / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_failed_run_is_reported_and_the_others_go_on(
@@ -86,7 +88,7 @@ def fail(*_arguments: object, **_settings: object) -> int:
 
 
 def test_a_budget_of_seconds_becomes_steps(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the mean of the trial's later steps, 0.5 s each here."""
+    """By the median of the trial's later steps, 0.5 s here."""
     commands: list[tuple[object, ...]] = []
 
     def pretend(*arguments: object, log: Path) -> int:
@@ -95,12 +97,13 @@ def test_a_budget_of_seconds_becomes_steps(scene: Path, tmp_path: Path, monkeypa
             raise RuntimeError("far enough")
         return 1
 
+    seconds = [(0, 9.0), (10, 8.0), (60, 0.4), (70, 0.5), (80, 7.0)]
     monkeypatch.setattr(blender, "run_command", pretend)
-    monkeypatch.setattr(blender, "_scalars", lambda _folder: {blender.ITERATION_TIME: [(0, 9.0), (10, 0.4), (20, 0.6)]})
+    monkeypatch.setattr(blender, "_scalars", lambda _folder: {blender.ITERATION_TIME: seconds})
     protocol = replace(PROTOCOL, steps=None, seconds=30.0)
     measure_blender(scene.parent, (scene.name,), ("nerfacto",), protocol, tmp_path, lambda _line: None)
     trial, training, _ = commands
-    assert trial[trial.index("--max-num-iterations") + 1] == "40"
+    assert trial[trial.index("--max-num-iterations") + 1] == "200"
     assert training[training.index("--max-num-iterations") + 1] == "60"
 
 

@@ -238,8 +238,12 @@ def test_signals_that_cannot_be_drawn(tmp_path):
 def test_view_sheet_and_its_parts(tmp_path):
     view_sheet([(picture(0), picture(1)), (picture(2), picture(3))], tmp_path / "a.png")
     check_png(tmp_path / "a.png")
+    view_sheet([(picture(0), picture(1))], tmp_path / "named.png", columns=["a method"])
+    check_png(tmp_path / "named.png")
     with pytest.raises(ValueError, match="at least one view"):
         view_sheet([], tmp_path / "b.png")
+    with pytest.raises(ValueError, match="one name per view"):
+        view_sheet([(picture(0), picture(1))], tmp_path / "b.png", columns=["a", "b"])
     both = np.concatenate([picture(0), picture(1)], axis=1)
     Image.fromarray((255 * both).round().astype(np.uint8)).save(tmp_path / "c.png")
     left, right = read_side_by_side(tmp_path / "c.png", 2)

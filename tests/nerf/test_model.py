@@ -234,3 +234,35 @@ def test_kernel_of_the_field_and_its_transform_are_usable_by_hand(make_pipeline)
     values, vectors = leading_eigenpairs(layerwise_entk(network, inputs), 6)
     assert SpectralTransform.from_eigenpairs(values, vectors, end=5).apply(torch.rand(20, 3)).shape == (20, 3)
     assert IGANerfField.activate(network(*inputs))[0].shape == (20, 3)
+
+
+@pytest.mark.parametrize("background", ["white", "black", "random", "last_sample"])
+@pytest.mark.parametrize("count", [17, 3, 1])
+def test_a_kernel_of_rays_is_that_of_their_rendered_colours(make_pipeline, background, count):
+    """With all 17 samples exactly; with fewer, that of colours whose other samples' outputs are held fixed."""
+    pipeline = make_pipeline(rays=10, kernel_of="rays", num_representatives=count, eigen_method="dense")
+    model = pipeline.model
+    model.config.background_color = background
+    model.renderer_rgb.background_color = background
+    seen = {}
+    combine = model.sampler_pdf.forward
+    model.sampler_pdf.forward = lambda *args, **settings: seen.setdefault("samples", combine(*args, **settings))
+    step_gradients(pipeline)
+    samples = seen["samples"]
+    raw = model.field_fine.raw_outputs(samples)
+    weights = samples.get_weights(IGANerfField.activate(raw)[1])[..., 0]
+    kept = torch.zeros_like(weights).scatter_(1, weights.topk(count, dim=1).indices, 1.0)[..., None]
+    colours, densities = IGANerfField.activate(kept * raw + (1 - kept) * raw.detach())
+    shown = "black" if background == "random" else background
+    rays = model.renderer_rgb.combine_rgb(colours, samples.get_weights(densities), shown).sum(-1) / 3**0.5
+    parameters = list(model.field_fine.parameters())
+    jacobian = torch.stack(
+        [torch.cat([g.flatten() for g in torch.autograd.grad(ray, parameters, retain_graph=True)]) for ray in rays]
+    ).double()
+    expected = torch.linalg.eigvalsh(jacobian @ jacobian.T).flip(0)[:7]
+    assert torch.allclose(model.adjuster.diagnostics.eigenvalues.double(), expected, rtol=1e-3, atol=1e-6 * expected[0])
+
+
+def test_a_kernel_of_rays_does_not_go_with_adjusted_samples(make_pipeline):
+    with pytest.raises(ValueError, match="granularity ray"):
+        make_pipeline(kernel_of="rays", granularity="sample")
