@@ -8,7 +8,7 @@ READY := $(VENV)/.installed
 
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 demo: $(READY)  ## Render a scene, train iga-nerf-tiny on it, evaluate it, show the result.
 	$(BIN)/iga-demo
@@ -26,8 +26,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(READY)  ## The reference of all modules from their docstrings, to site/.
+	$(BIN)/pdoc --docformat google --output-directory site iga_nerfstudio
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info outputs data
+	rm -rf $(VENV) build dist *.egg-info outputs data site
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; try: make PYTHON=python3.11 ...")'

@@ -119,8 +119,7 @@ class InductiveGradientAdjuster:
         eigen_method: See :func:`~iga_nerfstudio.adjustment.eigen.leading_eigenpairs`.
         refresh_interval: Compute the kernel every that many steps. Between them the latest transform stays in use
             where groups are the same at every step; where they are not (rays), those steps are plain.
-        enabled: Whether to adjust at all; may be changed between steps, as may ``end``, ``start`` and
-            ``refresh_interval``.
+        enabled: Whether to adjust at all; may be changed between steps, like others, by :meth:`reconfigure`.
         seed: Seed of the random representatives. The global random state is never touched.
         gather: Under torch.distributed, whether the kernel is that of all processes' representatives; see below.
 
@@ -166,8 +165,7 @@ class InductiveGradientAdjuster:
             raise ValueError(
                 f"Unknown eigen method {eigen_method!r}. Choose one of {', '.join(get_args(EigenMethod))}."
             )
-        if refresh_interval < 1:
-            raise ValueError(f"refresh_interval counts steps and must be at least 1, got {refresh_interval}.")
+        validate_refresh_interval(refresh_interval)
         if isinstance(network, DistributedDataParallel):
             raise ValueError(
                 "The network is wrapped in DistributedDataParallel. Pass the module inside: network.module."
@@ -198,8 +196,47 @@ class InductiveGradientAdjuster:
         self._kept_slots: Tensor | None = None
         self._transform: SpectralTransform | None = None
         self._basis: Tensor | None = None
+        self._settings_changed = False
         self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
         self._network_checked = False
+
+    def reconfigure(
+        self,
+        *,
+        enabled: bool | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        representative: Representative | None = None,
+        refresh_interval: int | None = None,
+    ) -> None:
+        """Change settings between two steps; the next one is the first with them, and computes a kernel.
+
+        Args:
+            enabled: Whether to adjust at all; each of these is left as it is if None.
+            start: First balanced eigenvalue.
+            end: Last balanced eigenvalue.
+            representative: Who stands for a group.
+            refresh_interval: Compute the kernel every that many steps.
+
+        Raises:
+            ValueError: If the settings are invalid together; nothing is changed then.
+        """
+        start = self.start if start is None else start
+        end = self.end if end is None else end
+        representative = self.representative if representative is None else representative
+        refresh_interval = self.refresh_interval if refresh_interval is None else refresh_interval
+        validate_balance(start, end, self.rule)
+        validate_representative(representative, self.num_representatives)
+        validate_refresh_interval(refresh_interval)
+        if isinstance(self.grouping, Blocks):
+            processes = num_processes() if self.gather else 1
+            require_enough_groups(self.grouping.num_groups(self.grouping.num_inputs) * processes, end, self.rule)
+        self.enabled = self.enabled if enabled is None else enabled
+        if representative != self.representative:
+            self._kept_slots = None
+        self.start, self.end = start, end
+        self.representative, self.refresh_interval = representative, refresh_interval
+        self._settings_changed = True
 
     @property
     def active(self) -> bool:
@@ -352,7 +389,8 @@ class InductiveGradientAdjuster:
         if not self.active:
             return None
         self._rows = rows = ProcessRows.of_all_processes(n, device) if self.gather else ProcessRows(n)
-        refresh = self.diagnostics.step % self.refresh_interval == 0
+        refresh = self.diagnostics.step % self.refresh_interval == 0 or self._settings_changed
+        self._settings_changed = False
         self.diagnostics.step += 1
         self.diagnostics.adjusted = False
         if rows.total < eigenpairs_needed(self.end, self.rule):
@@ -461,6 +499,19 @@ class InductiveGradientAdjuster:
         self._basis = placed(state["basis"])
         saved = state["transform"]
         self._transform = None if saved is None else SpectralTransform(*(tensor.to(device) for tensor in saved))
+
+
+def validate_refresh_interval(steps: int) -> None:
+    """Check how often the kernel is to be computed.
+
+    Args:
+        steps: Every how many steps.
+
+    Raises:
+        ValueError: If it is less than 1.
+    """
+    if steps < 1:
+        raise ValueError(f"refresh_interval counts steps and must be at least 1, got {steps}.")
 
 
 def require_enough_groups(num_groups: int, end: int, rule: BalanceRule) -> None:

@@ -17,6 +17,8 @@ from iga_nerfstudio.benchmark.blender_page import blender_table
 from iga_nerfstudio.benchmark.cost_page import options_table, scaling_table, step_table
 from iga_nerfstudio.benchmark.options import OptionName
 from iga_nerfstudio.benchmark.peers import Peer, Size
+from iga_nerfstudio.benchmark.rays_page import rays_table
+from iga_nerfstudio.benchmark.rays_variants import VariantName
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.benchmark.workloads import Device, Workload
@@ -386,6 +388,59 @@ class Blender:
 
 
 @dataclass
+class Rays:
+    """What the kernel of a batch of rays should be of: a small NeRF with every choice, under Adam and Muon."""
+
+    data: Path
+    """The scene's folder."""
+    variants: tuple[VariantName, ...] = get_args(VariantName)
+    """What to train beside the plain NeRF."""
+    optimizers: tuple[Literal["adam", "muon"], ...] = ("adam", "muon")
+    """Optimisers to train with."""
+    seeds: tuple[int, ...] = (42, 43, 44)
+    """One training of each per seed."""
+    downscale_factor: int = 8
+    """Shrink images by this whole number."""
+    test_skip: int = 2
+    """Evaluate every that many test views."""
+    num_rays: int = 256
+    """Rays of a step."""
+    num_layers: int = 3
+    """Layers of each field's trunk."""
+    hidden_dim: int = 64
+    """Their width."""
+    max_num_iterations: int = 3000
+    """Training steps; learning rates fall to 3 percent over them."""
+    curve_points: int = 10
+    """How often the test views are rendered."""
+    rounds: int = 15
+    """Timed rounds of steps, for the cost of a step."""
+    jobs: int = 2
+    """Trainings at once, one CPU thread each."""
+    runs: Path = Path("outputs/bench/rays")
+    """Folder of the trainings; finished ones are not repeated."""
+    output: Path = RESULTS / "rays.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.rays import RaysSize, measure_rays
+
+        size = RaysSize(
+            self.downscale_factor,
+            self.test_skip,
+            self.num_rays,
+            self.num_layers,
+            self.hidden_dim,
+            self.max_num_iterations,
+            self.curve_points,
+        )
+        return measure_rays(
+            self.data, self.variants, self.optimizers, self.seeds, size, self.rounds, self.runs, self.jobs
+        )
+
+
+@dataclass
 class Report:
     """Generate the pages under docs/ from the results."""
 
@@ -406,6 +461,7 @@ COMMANDS: dict[str, Any] = {
     "shapes": Shapes,
     "options": Options,
     "blender": Blender,
+    "rays": Rays,
     "report": Report,
 }
 
@@ -415,6 +471,7 @@ TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
     Scaling: scaling_table,
     Options: options_table,
     Blender: blender_table,
+    Rays: rays_table,
 }
 
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from iga_nerfstudio.files import write_text
+from iga_nerfstudio.benchmark.trainings import train_all
 from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
@@ -136,31 +130,12 @@ def _rates(network: NetworkKind, variant: Variant, optimizer: OptimizerKind) -> 
 def _train_all(
     settings: list[Setting], data: Path, size: Size, folder: Path, jobs: int, tell: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    missing = [setting for setting in settings if not (folder / f"{setting.name}.json").exists()]
-    with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_train, setting, data, size, folder): setting for setting in missing}
-        for done, future in enumerate(as_completed(waiting), 1):
-            tell(f"{done}/{len(waiting)} {waiting[future].name}: {future.result():.2f} dB")
-    return [json.loads((folder / f"{setting.name}.json").read_text()) for setting in settings]
+    trainings = {folder / f"{setting.name}.json": partial(_train, setting, data, size) for setting in settings}
+    return train_all(trainings, jobs, tell)
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Let processes started meanwhile have one thread: two trainings so get more done than one with two threads."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
-def _train(setting: Setting, data: Path, size: Size, folder: Path) -> float:
-    """Train once and write down what came of it; the final PSNR."""
-    torch.set_num_threads(1)
+def _train(setting: Setting, data: Path, size: Size) -> dict[str, Any]:
+    """Train once; settings and metrics."""
     outcome = {"psnr": float("nan"), "diverged": False}
     try:
         fitted = fit_image(data / f"{setting.image}.png", configure(setting, size))
@@ -170,8 +145,7 @@ def _train(setting: Setting, data: Path, size: Size, folder: Path) -> float:
         outcome |= fitted.metrics
         outcome["best_psnr"] = fitted.best_metrics["psnr"]
         outcome["milliseconds_per_step"] = 1000 * fitted.record.seconds / fitted.record.steps
-    write_text(folder / f"{setting.name}.json", json.dumps(asdict(setting) | outcome, indent=2) + "\n")
-    return outcome["psnr"]
+    return asdict(setting) | outcome
 
 
 def configure(setting: Setting, size: Size) -> ImageConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 from iga_nerfstudio.benchmark.blender_page import draw_views, plot_curves, render_blender
 from iga_nerfstudio.benchmark.cost_page import plot_scaling, render_cost
+from iga_nerfstudio.benchmark.rays_page import plot_rays, render_rays
 from iga_nerfstudio.benchmark.record import origin
 
 Figures = dict[str, Any]
@@ -21,7 +22,7 @@ Times are medians of alternating calls in one run, and only their ratios mean so
 
 
 def write_report(results: Path, folder: Path) -> None:
-    """Generate ``measurements.md``, and ``cost.md`` and ``results/blender.md`` with their plots where there are such.
+    """Generate ``measurements.md``, and the other pages with their plots where there are results for them.
 
     Args:
         results: Folder of result files.
@@ -30,15 +31,19 @@ def write_report(results: Path, folder: Path) -> None:
     Raises:
         ValueError: If there are no results, or a page cannot be written.
     """
-    measurements, cost, blender = render_report(results), render_cost(results), render_blender(results)
+    measurements, cost = render_report(results), render_cost(results)
+    blender, rays = render_blender(results), render_rays(results)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "measurements.md").write_text(measurements)
         if cost is not None:
             (folder / "cost.md").write_text(cost)
             plot_scaling(results, folder)
+        (folder / "results").mkdir(exist_ok=True)
+        if rays is not None:
+            (folder / "results" / "rays.md").write_text(rays)
+            plot_rays(results, folder / "results")
         if blender is not None:
-            (folder / "results").mkdir(exist_ok=True)
             (folder / "results" / "blender.md").write_text(blender)
             plot_curves(results, folder / "results")
             draw_views(results, folder / "results")

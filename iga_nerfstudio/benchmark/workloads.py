@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster
@@ -57,31 +56,6 @@ class Training:
     adjuster: InductiveGradientAdjuster
     network: nn.Module
     sizes: list[tuple[nn.Module, int]]
-
-
-class NerfTraining:
-    """One network and its optimiser, advanced step by step through nerfstudio's pipeline."""
-
-    def __init__(self, scene: Path, num_rays: int, enabled: bool, device: str, seed: int) -> None:
-        from iga_nerfstudio.nerf.method_configs import iga_nerf  # takes seconds, and other workloads do without
-
-        torch.manual_seed(seed)
-        config: Any = copy.deepcopy(iga_nerf.config.pipeline)
-        config.datamanager.data = scene
-        config.datamanager.train_num_rays_per_batch = num_rays
-        config.datamanager.dataparser.downscale_factor = 1
-        config.model.adjustment.enabled = enabled
-        self.pipeline = config.setup(device=device, test_mode="val")
-        self.pipeline.train()
-        self.optimiser = torch.optim.Adam(self.pipeline.get_param_groups()["fields"], lr=5e-4)
-        self.count = 0
-
-    def step(self) -> None:
-        self.optimiser.zero_grad()
-        _, losses, _ = self.pipeline.get_train_loss_dict(self.count)
-        torch.stack(list(losses.values())).sum().backward()
-        self.optimiser.step()
-        self.count += 1
 
 
 def _of(trainer: Trainer) -> Training:
@@ -140,9 +114,17 @@ def _shape(enabled: bool, device: Device, seed: int) -> Training:
 
 def _nerf(num_rays: int, enabled: bool, device: Device, seed: int) -> Training:
     """The full iga-nerf, 64 coarse and 128 fine samples a ray, end 25."""
+    from iga_nerfstudio.benchmark.nerf_training import NerfTraining  # takes seconds, and other workloads do without
+    from iga_nerfstudio.nerf.method_configs import iga_nerf
+
     with tempfile.TemporaryDirectory() as folder:
         scene = write_demo_scene(Path(folder) / "scene", resolution=100, num_train=4, num_val=1, num_test=1)
-        training = NerfTraining(scene, num_rays, enabled, device, seed)
+        config: Any = copy.deepcopy(iga_nerf.config)
+        config.pipeline.datamanager.data = scene
+        config.pipeline.datamanager.train_num_rays_per_batch = num_rays
+        config.pipeline.datamanager.dataparser.downscale_factor = 1
+        config.pipeline.model.adjustment.enabled = enabled
+        training = NerfTraining(config, device, seed)
     model: Any = training.pipeline.model
     coarse = num_rays * model.config.num_coarse_samples
     fine = coarse + num_rays * model.config.num_importance_samples

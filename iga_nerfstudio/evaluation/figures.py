@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from iga_nerfstudio.evaluation.spectra import log_spectrum, radial_energy
@@ -217,6 +218,28 @@ def signal_figure(
     )
     _log_scale(axes["spectrum"], SIGNAL_DECADES)
     _write(figure, path)
+
+
+def signal_picture(x: np.ndarray, values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """A signal as a picture, so that pictures of several can be laid upon each other.
+
+    Args:
+        x: ``(N,)``, where the samples are.
+        values: ``(N,)``.
+        limits: Lowest and highest value that must fit in.
+
+    Returns:
+        ``(360, 960, 3)`` in [0, 1].
+    """
+    figure, axis = plt.subplots(figsize=(9.6, 3.6), dpi=100, layout="constrained")
+    axis.plot(x, values, color=RESULT_COLOUR, linewidth=1.0)
+    margin = 0.1 * (limits[1] - limits[0]) or 1.0
+    axis.set(xlim=(x[0], x[-1]), ylim=(limits[0] - margin, limits[1] + margin))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3] / 255.0
+    plt.close(figure)
+    return picture
 
 
 def _write(figure: Figure, path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from nerfstudio.cameras.rays import RayBundle, RaySamples
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.model_components.ray_samplers import PDFSampler, UniformSampler
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
 from nerfstudio.models.base_model import Model, ModelConfig
@@ -25,7 +24,6 @@ from iga_nerfstudio.nerf.ray_adjuster import (
     RayAdjustmentConfig,
     build_ray_adjuster,
     diagnostic_metrics,
-    require_enough_rays,
 )
 from iga_nerfstudio.networks import NeRFMLP
 
@@ -106,7 +104,7 @@ class IGANerfModel(AdjustedRays, Model):
             )
         # The resampler keeps the coarse bins and adds one more edge than it was asked for samples.
         samples_per_ray = self.config.num_coarse_samples + self.config.num_importance_samples + 1
-        self.adjuster = build_ray_adjuster(settings, self.field_fine.network, samples_per_ray)
+        self.adjust_with(build_ray_adjuster(settings, self.field_fine.network, samples_per_ray))
 
     def _build_field(self) -> IGANerfField:
         config = self.config
@@ -126,17 +124,6 @@ class IGANerfModel(AdjustedRays, Model):
         """One group, ``fields``: both fields' parameters."""
         return {"fields": [*self.field_coarse.parameters(), *self.field_fine.parameters()]}
 
-    def get_training_callbacks(
-        self, training_callback_attributes: TrainingCallbackAttributes
-    ) -> list[TrainingCallback]:
-        """None; but training does not start with batches too small for the adjustment.
-
-        Raises:
-            ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
-        """
-        require_enough_rays(self.adjuster, training_callback_attributes)
-        return []
-
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render a bundle of rays.
 
@@ -145,7 +132,8 @@ class IGANerfModel(AdjustedRays, Model):
 
         Returns:
             ``rgb`` (n, 3), ``depth`` and ``accumulation`` (n, 1) of the fine field, and the same of the coarse field
-            under ``*_coarse``. In training, gradients of ``rgb`` are adjusted.
+            under ``*_coarse``. In training, gradients of ``rgb`` are adjusted; otherwise there is
+            ``coarse_fine_difference`` (n, 1) too, the mean absolute difference of both colours.
         """
         coarse_samples = self.sampler_uniform(ray_bundle)
         raw = self.field_coarse.raw_outputs(coarse_samples)
@@ -159,7 +147,11 @@ class IGANerfModel(AdjustedRays, Model):
         fine, weights = self._render(raw, fine_samples)
         if self.training and self.config.adjustment.granularity == "ray":
             fine["rgb"] = self._adjust(fine["rgb"], fine_samples, weights, raw)
-        return fine | {f"{name}_coarse": value for name, value in coarse.items()}
+        outputs = fine | {f"{name}_coarse": value for name, value in coarse.items()}
+        if not self.training:
+            difference = (fine["rgb"] - coarse["rgb"]).abs().mean(dim=-1, keepdim=True)
+            outputs["coarse_fine_difference"] = difference
+        return outputs
 
     def _render(self, raw: Tensor, samples: RaySamples) -> tuple[dict[str, Tensor], Tensor]:
         """Integrate raw outputs ``(n, p, 4)`` along rays; also the weights ``(n, p, 1)``."""
@@ -180,6 +172,7 @@ class IGANerfModel(AdjustedRays, Model):
             chosen = self.adjuster.choose((scores.shape[0], scores.shape[1]), scores, scores.device)
             frustums = samples.frustums
             inputs = (chosen.gather(frustums.get_positions()), chosen.gather(frustums.directions))
+            self.latest_points = inputs[0].detach().reshape(-1, 3)
             if self.config.adjustment.kernel_of == "rays":
                 return inputs, chosen.gather(self._colour_gradients(raw, samples))
             return inputs, chosen.weights

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from nerfstudio.cameras.rays import RayBundle, RaySamples
 from nerfstudio.data.scene_box import SceneBox
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.mlp import MLP, MLPWithHashEncoding
 from nerfstudio.fields.base_field import get_normalized_directions
@@ -26,7 +25,6 @@ from iga_nerfstudio.nerf.ray_adjuster import (
     RayAdjustmentConfig,
     build_ray_adjuster,
     diagnostic_metrics,
-    require_enough_rays,
 )
 from iga_nerfstudio.nerf.without_lpips import without_lpips
 
@@ -117,18 +115,7 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
                 )
             _show_layers(self.field)
         network = HashFieldNetwork(self.field, settings.hash_table)
-        self.adjuster = build_ray_adjuster(settings, network, self.config.num_nerf_samples_per_ray)
-
-    def get_training_callbacks(
-        self, training_callback_attributes: TrainingCallbackAttributes
-    ) -> list[TrainingCallback]:
-        """nerfacto's; but training does not start with batches too small for the adjustment.
-
-        Raises:
-            ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
-        """
-        require_enough_rays(self.adjuster, training_callback_attributes)
-        return super().get_training_callbacks(training_callback_attributes)
+        self.adjust_with(build_ray_adjuster(settings, network, self.config.num_nerf_samples_per_ray))
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """nerfacto's outputs; in training, gradients of ``rgb`` are adjusted."""
@@ -149,6 +136,7 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
         """What the field's layers see at the chosen samples: positions or features, directions, appearance."""
         field, frustums = self.field, samples.frustums
         positions = chosen.gather(frustums.get_positions())
+        self.latest_points = positions.reshape(-1, 3)
         if field.spatial_distortion is not None:
             positions = (field.spatial_distortion(positions) + 2.0) / 4.0
         else:

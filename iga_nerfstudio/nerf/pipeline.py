@@ -11,6 +11,8 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from iga_nerfstudio.nerf.ray_adjuster import AdjustedRays
+
 
 @dataclass
 class IGANerfPipelineConfig(VanillaPipelineConfig):
@@ -22,6 +24,8 @@ class IGANerfPipelineConfig(VanillaPipelineConfig):
 
 class IGANerfPipeline(VanillaPipeline):
     """nerfstudio's pipeline; its DistributedDataParallel insists on a GPU per process, this one does not.
+
+    It also shows the model the training views, for the error of what it renders at their places.
 
     Args:
         config: Data manager and model.
@@ -43,6 +47,8 @@ class IGANerfPipeline(VanillaPipeline):
     ) -> None:
         wrap_here = world_size > 1 and torch.device(device).type == "cpu"
         super().__init__(config, device, test_mode, 1 if wrap_here else world_size, local_rank, grad_scaler)
+        if isinstance(self.model, AdjustedRays):
+            self.model.training_views = self.datamanager.train_dataset
         if wrap_here:
             self.world_size = world_size
             self._model = cast(Model, DistributedDataParallel(self._model, find_unused_parameters=True))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from nerfstudio.engine.callbacks import TrainingCallbackAttributes
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.model_components.renderers import RGBRenderer
+from nerfstudio.models.base_model import Model
 from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment import (
@@ -15,7 +20,10 @@ from iga_nerfstudio.adjustment import (
     sum_of_logits,
     sum_of_sigmoids,
 )
+from iga_nerfstudio.adjustment.history import SpectrumHistory
 from iga_nerfstudio.adjustment.processes import num_processes
+from iga_nerfstudio.nerf.view_error import error_at_training_view
+from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
 
 
 def sum_of_colours(outputs: Tensor) -> Tensor:
@@ -24,6 +32,8 @@ def sum_of_colours(outputs: Tensor) -> Tensor:
 
 
 READOUTS = {"activated": sum_of_sigmoids, "logits": sum_of_logits, "colours": sum_of_colours}
+
+RayRepresentative = Literal["largest_weight", "random", "middle"]
 
 
 @dataclass
@@ -39,7 +49,7 @@ class RayAdjustmentConfig:
     number of rays per batch."""
     rule: Literal["adam", "sgd"] = "adam"
     """Balance to eigenvalue end + 1 (for Adam, Muon and their kin) or to eigenvalue start (for plain SGD)."""
-    representative: Literal["largest_weight", "random", "middle"] = "largest_weight"
+    representative: RayRepresentative = "largest_weight"
     """Which sample stands for its ray in the kernel."""
     num_representatives: int = 1
     """Samples per ray in the kernel. Several of largest_weight count in proportion to their weight."""
@@ -117,9 +127,13 @@ def require_enough_rays(adjuster: InductiveGradientAdjuster, attributes: Trainin
 def diagnostic_metrics(adjuster: InductiveGradientAdjuster) -> dict[str, Any]:
     """What the latest step's adjustment saw, as metrics under ``iga/``; nothing before the first."""
     diagnostics = adjuster.diagnostics
-    if not adjuster.enabled or not len(diagnostics.eigenvalues):
+    if not len(diagnostics.eigenvalues):
         return {}
-    return {
+    # What a person has switched off in the viewer is seen here too.
+    settings = {"iga/end": adjuster.end if adjuster.enabled else 0}
+    if not adjuster.active:
+        return settings
+    return settings | {
         "iga/leading_eigenvalue": diagnostics.eigenvalues[0],
         "iga/target_eigenvalue": diagnostics.target,
         "iga/effective_rank": diagnostics.effective_rank,
@@ -127,15 +141,59 @@ def diagnostic_metrics(adjuster: InductiveGradientAdjuster) -> dict[str, Any]:
     }
 
 
-class AdjustedRays(nn.Module):
-    """A model with an ``adjuster``, whose state its checkpoints hold."""
+class AdjustedRays(Model):
+    """What every model with an adjuster does with it, beside its training step: a mixin, put before the model's class.
 
+    Its checkpoints hold the adjuster's state and the history of the spectrum, nerfstudio's viewer shows a panel, and
+    what is rendered of a whole camera comes with its error where the camera stands at a training view.
+    """
+
+    renderer_rgb: RGBRenderer
     adjuster: InductiveGradientAdjuster
+    history: SpectrumHistory
+    panel: AdjustmentPanel
+    # Set by the pipeline.
+    training_views: InputDataset | None = None
+    # Representatives of the latest step, (m, 3).
+    latest_points: Tensor | None = None
+
+    def adjust_with(self, adjuster: InductiveGradientAdjuster) -> None:
+        """Take an adjuster up, when the model's modules are being built."""
+        self.adjuster = adjuster
+        self.history = SpectrumHistory()
+        self.panel = AdjustmentPanel(
+            adjuster, self.history, lambda: self.latest_points, representatives=get_args(RayRepresentative)
+        )
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The adjuster's state."""
-        return self.adjuster.state_dict()
+        """The adjuster's state and the spectrum's history."""
+        return self.adjuster.state_dict() | {"history": self.history.state_dict()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take up the adjuster's state from a checkpoint."""
+        """Take up both from a checkpoint."""
         self.adjuster.load_state_dict(state)
+        if "history" in state:  # not in checkpoints of earlier versions
+            self.history.load_state_dict(state["history"])
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The model's own, and one that records the spectrum after every step.
+
+        Raises:
+            ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
+        """
+        require_enough_rays(self.adjuster, training_callback_attributes)
+        record = TrainingCallback(
+            where_to_run=[TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
+            func=lambda step: self.history.record(self.adjuster),
+        )
+        return [*super().get_training_callbacks(training_callback_attributes), record]
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """The model's outputs, ``(H, W, C)`` each, and ``error`` (H, W, 1) against the training view at that place."""
+        outputs = super().get_outputs_for_camera(camera, obb_box)
+        if self.training_views is not None:
+            composite = self.renderer_rgb.blend_background
+            outputs["error"] = error_at_training_view(self.training_views, camera, outputs["rgb"], composite)
+        return outputs

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import pickle
 import re
 import shutil
+import socket
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +19,8 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils import comms
 
 from iga_nerfstudio.allocator import reuse_host_memory
+
+logger = logging.getLogger("iga_nerfstudio")
 
 
 @dataclass
@@ -35,7 +40,17 @@ class IGATrainer(Trainer):
         """As nerfstudio's; on a CPU, training steps then use their memory again."""
         if torch.device(self.device).type == "cpu":
             reuse_host_memory()
+        if self.config.is_viewer_enabled() and self.local_rank == 0:
+            viewer = self.config.viewer
+            viewer.websocket_port = find_port(viewer.websocket_host, viewer.websocket_port)
         super().setup(test_mode)
+
+    def _update_viewer_state(self, step: int) -> None:
+        """As nerfstudio's, which a client that leaves at the wrong moment can bring down together with the training."""
+        try:
+            super()._update_viewer_state(step)
+        except (KeyError, OSError) as error:
+            logger.warning("A viewer left while it was being updated at step %d; training goes on. (%r)", step, error)
 
     def save_checkpoint(self, step: int) -> None:
         """Save to a staging folder, move into place, and only then delete older checkpoints.
@@ -95,6 +110,39 @@ class IGATrainer(Trainer):
                 "outputs/<data>/<method>/<timestamp>/nerfstudio_models of a run."
             )
         return found[-1]
+
+
+def find_port(host: str, port: int | None) -> int | None:
+    """A port that the viewer can have, told where it is not the one asked for.
+
+    Args:
+        host: Address that the viewer listens on.
+        port: The port asked for; None leaves the choice to nerfstudio.
+
+    Returns:
+        The port, or the next one that is free.
+
+    Raises:
+        ValueError: If there is none, or the host is not this machine's.
+    """
+    if port is None:
+        return None
+    for candidate in range(port, min(port + 1000, 1 << 16)):
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                server.bind((host, candidate))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise ValueError(
+                        f"The viewer cannot listen on {host}:{candidate}: {error.strerror}. Change "
+                        "--viewer.websocket-host or --viewer.websocket-port."
+                    ) from error
+                continue
+        if candidate != port:
+            logger.warning("Port %d is in use; the viewer takes %d.", port, candidate)
+        return candidate
+    raise ValueError(f"The viewer found no free port from {port} on. Choose another with --viewer.websocket-port.")
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.image_files import read_image, write_image
+from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, with_channels
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
@@ -122,6 +123,10 @@ class ImageTask(Task[ImageConfig]):
     def description(self) -> dict[str, Any]:
         """Height and width in pixels."""
         return {"task": self.config.task, "image_size": list(self.image.shape[:2])}
+
+    def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
+        """The image and its reconstruction."""
+        return as_picture(self.image.numpy()), as_picture(self.reconstruct(network).numpy())
 
     def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
         """``reconstruction.png``, ``error.png``, ``spectrum.png``, ``training.png``."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,6 +25,7 @@ from iga_nerfstudio.files import write_text
 from iga_nerfstudio.tasks.checkpoints import Checkpoints, save_model
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.config_files import to_yaml
+from iga_nerfstudio.tasks.report import write_report
 from iga_nerfstudio.tasks.task import Fit, Task, best_network, conclude
 from iga_nerfstudio.tasks.trainer import Trainer, TrainingDiverged, Watcher
 
@@ -31,6 +33,9 @@ logger = logging.getLogger("iga_nerfstudio")
 
 CONFIG_FILE = "config.yml"
 CHECKPOINTS = "checkpoints"
+REPORT_FILE = "report.html"
+# Pixels along the longer side of a picture in TensorBoard.
+_LARGEST_PICTURE = 512
 _KIBIBYTE = 1024
 
 
@@ -63,7 +68,7 @@ def execute(task: Task[Any], console: Console) -> bool:
         trainer.load_state_dict(checkpoints.load_latest())
         console.print(f"Continuing {folder} after step {trainer.record.steps}.", markup=False, soft_wrap=True)
     try:
-        with _watching(config, folder, console, trainer.record.steps) as trainer.watchers:
+        with _watching(task, trainer, folder, console) as trainer.watchers:
             write_text(folder / CONFIG_FILE, to_yaml(replace(config, load_dir=None)))
             _train(task, trainer, folder)
         memory = {"start_memory_mb": round(start_memory), "peak_memory_mb": round(peak_memory_mb())}
@@ -79,6 +84,7 @@ def execute(task: Task[Any], console: Console) -> bool:
         _write_models(task, trainer, folder)
         write_text(folder / "metrics.json", json.dumps(_summary(fit, trainer) | memory, indent=2) + "\n")
         files = task.write_results(fit.model, fit.record, folder)
+        _write_report(task, trainer, fit, files, folder)
     except OSError as error:
         raise ValueError(
             f"{folder} cannot be written to: {error.strerror or error}. Choose another --output-dir or make room. "
@@ -102,6 +108,27 @@ def _write_models(task: Task[Any], trainer: Trainer, folder: Path, last: bool = 
     for name, network in networks.items():
         weights = {key: value.cpu() for key, value in network.state_dict().items()}
         save_model(folder / "models" / f"{name}.pt", weights, task.config.network, task.sizes, task.description())
+
+
+def _write_report(task: Task[Any], trainer: Trainer, fit: Fit, files: list[Path], folder: Path) -> None:
+    """``report.html``."""
+    config = task.config
+    write_report(
+        folder / REPORT_FILE,
+        f"{config.task}: {config.experiment_name or config.name_of_data()}, {folder.name}",
+        {f"last, step {fit.record.steps}": fit.metrics, f"best, step {fit.best_step}": fit.best_metrics},
+        {
+            "data": config.data or config.name_of_data(),
+            "gradient": f"adjusted, end {config.adjustment.end}" if trainer.adjuster.enabled else "plain",
+            "optimiser": config.optimizer.kind,
+            "seconds in training steps": f"{fit.record.seconds:.1f}",
+            "parameters": f"{sum(p.numel() for p in fit.model.parameters()):,}",
+            "steps left unadjusted": trainer.adjuster.diagnostics.steps_unadjusted,
+        },
+        task.comparison(fit.model),
+        [path for path in files if path.suffix == ".png" and path.stem != "reconstruction"],
+        (folder / CONFIG_FILE).read_text(encoding="utf-8"),
+    )
 
 
 def _summary(fit: Fit, trainer: Trainer) -> dict[str, Any]:
@@ -136,8 +163,9 @@ def peak_memory_mb() -> float:
 
 
 @contextmanager
-def _watching(config: TaskConfig, folder: Path, console: Console, first_step: int) -> Iterator[tuple[Watcher, ...]]:
-    """A progress bar and, if asked for, TensorBoard's curves."""
+def _watching(task: Task[Any], trainer: Trainer, folder: Path, console: Console) -> Iterator[tuple[Watcher, ...]]:
+    """A progress bar and, if asked for, TensorBoard's curves and pictures."""
+    config, first_step = task.config, trainer.record.steps
     columns = (
         TextColumn(config.task),
         BarColumn(),
@@ -161,7 +189,14 @@ def _watching(config: TaskConfig, folder: Path, console: Console, first_step: in
         folder.mkdir(parents=True, exist_ok=True)
         writer = SummaryWriter(str(folder))
         try:
-            yield show, _tolerant(lambda step, figures: _write_scalars(writer, step, figures))
+
+            def write(step: int, figures: dict[str, float]) -> None:
+                _write_scalars(writer, step, figures)
+                if task.metric in figures:  # an evaluation's
+                    truth, found = task.comparison(trainer.network)
+                    writer.add_image("truth and reconstruction", _side_by_side(truth, found), step, dataformats="HWC")
+
+            yield show, _tolerant(write)
         finally:
             _tolerant(lambda _step, _figures: writer.close())(0, {})
 
@@ -169,6 +204,12 @@ def _watching(config: TaskConfig, folder: Path, console: Console, first_step: in
 def _write_scalars(writer: SummaryWriter, step: int, figures: dict[str, float]) -> None:
     for name, value in figures.items():
         writer.add_scalar(name if "/" in name else f"eval/{name}", value, step)
+
+
+def _side_by_side(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Two pictures as one, shrunk to what a page shows."""
+    step = max(math.ceil(max(truth.shape) / _LARGEST_PICTURE), 1)
+    return np.concatenate([truth[::step, ::step], found[::step, ::step]], axis=1)
 
 
 def _tolerant(watcher: Callable[[int, dict[str, float]], None]) -> Watcher:
@@ -193,4 +234,4 @@ def _show(fit: Fit, files: list[Path], folder: Path, console: Console) -> None:
     for name in fit.metrics:
         table.add_row(name, *(f"{metrics[name]:.4g}" for metrics in (fit.metrics, fit.best_metrics)))
     console.print(table)
-    console.print(f"{files[0]}\nEverything else is in {folder}", markup=False, soft_wrap=True)
+    console.print(f"{files[0]}\n{folder / REPORT_FILE}\nEverything else is in {folder}", markup=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, sur
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig, TaskConfig
+from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
@@ -147,6 +148,20 @@ class ShapeTask(Task[SDFConfig]):
             "origin": [float(x) for x in self.voxels.origin],
             "spacing": float(self.voxels.spacing),
         }
+
+    def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
+        """The slice through the middle of the last axis: occupancy, or distances from black (deep inside) to white."""
+        nx, ny, nz = self.voxels.values.shape
+        middle = nz // 2
+        axes = [torch.linspace(-1, 1, n, device=self.device) for n in (nx, ny, nz)]
+        axes[2] = axes[2][middle : middle + 1]
+        found = decode(network, Grid(axes), chunk_size(self.config.machine))[:, :, 0].numpy()
+        truth = np.array(self.voxels.values[:, :, middle], dtype=np.float32)[..., None]
+        if self.voxels.target == "distance":
+            reach = float(np.abs(truth).max()) or 1.0
+            truth, found = (0.5 + 0.5 * values / reach for values in (truth, found))
+        # The first axis to the right, the second up.
+        return as_picture(np.rot90(truth)), as_picture(np.rot90(found))
 
     def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
         """``reconstruction.<format>`` and ``shape.png`` where there is a surface, ``training.png``."""

@@ -14,7 +14,7 @@ from torch.nn.functional import mse_loss
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from iga_nerfstudio.adjustment import Intervals
-from iga_nerfstudio.evaluation.figures import signal_figure, training_curve
+from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture, training_curve
 from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft_error
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
@@ -133,6 +133,12 @@ class SignalTask(Task[SignalConfig]):
             "start": self.waveform.start,
             "scale": self.scale,
         }
+
+    def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
+        """The first channel drawn over its axis, and the network's in the same frame."""
+        truth, found = self.truth[:, 0].numpy(), self.reconstruct(network)[:, 0].numpy()
+        low, high = float(truth.min()), float(truth.max())
+        return tuple(signal_picture(self.waveform.axis, values, (low, high)) for values in (truth, found))  # type: ignore[return-value]
 
     def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
         """``reconstruction.wav`` for a WAV file, else ``reconstruction.csv``; ``signal.png``, ``training.png``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 
 from iga_nerfstudio.adjustment import Blocks
@@ -67,6 +68,10 @@ class Task(ABC, Generic[AnyConfig]):
     @abstractmethod
     def description(self) -> dict[str, Any]:
         """What else one needs to use the model later: sizes and places, plain values."""
+
+    @abstractmethod
+    def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
+        """Ground truth and what the network makes of it, as pictures of one size, ``(H, W, 3)`` in [0, 1]."""
 
     @abstractmethod
     def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:

@@ -372,3 +372,58 @@ def test_a_step_reads_few_numbers_back(monkeypatch):
     assert adjuster.diagnostics.adjusted
     # Kernel finite, residual finite, converged (after every third iteration); the eigenvalues are read as a list.
     assert reads.count == 2 + len(checks) / eigen_module.ITERATIONS_PER_CHECK
+
+
+class TestReconfigure:
+    def test_the_next_step_is_as_if_it_had_been_set_so(self):
+        """Also between two refreshes, where the groups' kept transform would be the old one."""
+        coordinates, target = image_data()
+        net = network()
+        changed = InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=2, refresh_interval=5)
+        for _ in range(2):
+            mse_loss(changed(net(coordinates), coordinates, target), target)
+        changed.reconfigure(start=2, end=7, representative="middle")
+        fresh = InductiveGradientAdjuster(net, Patches(IMAGE, 4), start=2, end=7, representative="middle")
+        ours, theirs = (
+            gradients(net, mse_loss(adjuster(net(coordinates), coordinates, target), target))
+            for adjuster in (changed, fresh)
+        )
+        assert torch.equal(ours, theirs)
+        assert changed.diagnostics.eigenvalues.shape == (8,)
+
+    def test_what_is_not_named_stays(self):
+        adjuster = InductiveGradientAdjuster(network(), Patches(IMAGE, 4), end=5, start=2, refresh_interval=3)
+        adjuster.reconfigure(enabled=False)
+        settings = (adjuster.start, adjuster.end, adjuster.representative, adjuster.refresh_interval)
+        assert settings == (2, 5, "largest_residual", 3)
+        assert not adjuster.enabled
+        adjuster.reconfigure(enabled=True, refresh_interval=1)
+        assert adjuster.enabled
+        assert adjuster.refresh_interval == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"start": 6}, "end must not be smaller than start"),
+            ({"end": 12}, "has only 12"),
+            ({"end": 1, "start": 3}, "start=3 and end=1"),
+            ({"refresh_interval": 0}, "must be at least 1"),
+            ({"representative": "loudest"}, "Unknown representative"),
+            ({"enabled": False, "end": -1}, "must not be negative"),
+        ],
+    )
+    def test_wrong_combinations_change_nothing(self, changes, message):
+        adjuster = InductiveGradientAdjuster(network(), Patches(IMAGE, 4), end=5)
+        with pytest.raises(ValueError, match=message):
+            adjuster.reconfigure(**changes)
+        assert (adjuster.start, adjuster.end, adjuster.enabled, adjuster.refresh_interval) == (1, 5, True, 1)
+        assert adjuster.representative == "largest_residual"
+
+    def test_points_kept_for_another_representative_are_forgotten(self):
+        coordinates, target = image_data()
+        net = network()
+        adjuster = InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=5, representative="random_once")
+        adjuster(net(coordinates), coordinates, target)
+        adjuster.reconfigure(representative="previous_residual")
+        chosen = adjuster.choose((12, 16), torch.rand(12, 16), torch.device("cpu"))
+        assert torch.equal(chosen.slots, torch.full((12, 1), 8))

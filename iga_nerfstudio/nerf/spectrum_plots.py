@@ -1,0 +1,59 @@
+"""The kernel's spectrum as interactive plots for the viewer."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from iga_nerfstudio.adjustment.history import Spectrum
+
+# Colours: before, after, target.
+BEFORE, AFTER, TARGET = "#8ab4f8", "#ffd369", "#f28b82"
+
+
+def spectrum_figure(spectrum: Spectrum | None) -> go.Figure:
+    """The leading eigenvalues before and after the rebalancing, and the target.
+
+    Args:
+        spectrum: What to show; empty axes if None.
+    """
+    figure = _figure("eNTK spectrum", "eigenvalue number")
+    if spectrum is not None:
+        numbers = list(range(1, len(spectrum.eigenvalues) + 1))
+        figure.add_scatter(x=numbers, y=spectrum.eigenvalues.tolist(), name="before", line={"color": BEFORE})
+        figure.add_scatter(
+            x=numbers, y=spectrum.rebalanced.tolist(), name="after", line={"color": AFTER}, mode="lines+markers"
+        )
+        if spectrum.target == spectrum.target:
+            figure.add_hline(spectrum.target, line_dash="dot", line_color=TARGET)
+    return figure
+
+
+def history_figure(spectra: list[Spectrum]) -> go.Figure:
+    """Largest eigenvalue, target and effective rank over the steps.
+
+    Args:
+        spectra: What to show, oldest first.
+    """
+    figure = _figure("history", "adjusted step")
+    steps = [spectrum.step for spectrum in spectra]
+    leading = [float(spectrum.eigenvalues[0]) for spectrum in spectra]
+    figure.add_scatter(x=steps, y=leading, name="largest", line={"color": BEFORE})
+    figure.add_scatter(x=steps, y=[spectrum.target for spectrum in spectra], name="target", line={"color": TARGET})
+    ranks = [spectrum.effective_rank for spectrum in spectra]
+    figure.add_scatter(x=steps, y=ranks, name="effective rank", line={"color": AFTER, "dash": "dot"})
+    return figure
+
+
+def _figure(title: str, x_title: str) -> go.Figure:
+    return go.Figure(
+        layout={
+            "title": {"text": title, "font": {"size": 13}},
+            "template": "plotly_dark",
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "margin": {"l": 45, "r": 10, "t": 30, "b": 35},
+            "font": {"size": 10},
+            "xaxis": {"title": {"text": x_title}},
+            "yaxis": {"type": "log", "exponentformat": "power"},
+            "legend": {"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+        }
+    )

@@ -1,0 +1,220 @@
+"""The viewer in a real browser: Debian's chromium, headless, on a training as a person would start it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from iga_nerfstudio.nerf.trainer import find_port
+from tests.nerf.test_command_line import COMMANDS
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# CI installs it.
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)")
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+# Screenshots for the docs go there if it is set.
+PICTURES = os.environ.get("IGA_PICTURES")
+WAIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Training:
+    """``ns-train iga-nerf-tiny`` with a viewer, running."""
+
+    def __init__(self, scene: Path, output: Path) -> None:
+        port = find_port("127.0.0.1", 17100 + os.getpid() % 800)
+        self.url = f"http://127.0.0.1:{port}"
+        self.log_path = output / "log.txt"
+        self.folder = output / "live" / "iga-nerf-tiny" / "run"
+        command = [
+            COMMANDS / "ns-train", "iga-nerf-tiny", "--data", scene, "--output-dir", output,
+            "--experiment-name", "live",
+            "--timestamp", "run", "--vis", "viewer+tensorboard", "--viewer.websocket-port", port,
+            "--max-num-iterations", 100000, "--pipeline.model.hidden-dim", 32, "--machine.device-type", "cpu",
+            "--pipeline.datamanager.train-num-rays-per-batch", 128, "--logging.steps-per-log", 2,
+            "--steps-per-eval-image", 100000, "--steps-per-eval-batch", 100000,
+            "--viewer.max-num-display-images", 8,
+        ]  # fmt: skip
+        environment = os.environ | {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
+        with self.log_path.open("w") as log:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment)
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def scalar(self, tag: str) -> list[tuple[int, float]]:
+        events = EventAccumulator(str(self.folder))
+        events.Reload()
+        if tag not in events.Tags()["scalars"]:
+            return []
+        return [(event.step, event.value) for event in events.Scalars(tag)]
+
+    def wait_for(self, what: Callable[[], object], seconds: float = 60.0) -> None:
+        end = time.monotonic() + seconds
+        while not what():
+            assert self.process.poll() is None, f"The training ended:\n{self.log[-3000:]}"
+            assert time.monotonic() < end, f"Waited in vain:\n{self.log[-3000:]}"
+            time.sleep(0.3)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def training(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Training]:
+    training = Training(scene, tmp_path_factory.mktemp("browser"))
+    training.wait_for(lambda: training.scalar("Train Metrics Dict/iga/end"))
+    yield training
+    training.stop()
+
+
+def open_page(browser: Any, training: Training) -> Any:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(training.url)
+    page.get_by_text("Adjust gradients").wait_for(timeout=WAIT_MS)
+    return page
+
+
+def pixels(page: Any) -> np.ndarray:
+    """The middle of the rendered view, uint8 (h, w, 3)."""
+    picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+    return picture[250:650, 150:750]
+
+
+def steps(training: Training) -> int:
+    return max(step for step, _ in training.scalar("Train Metrics Dict/iga/end"))
+
+
+def goes_on(training: Training) -> None:
+    before = steps(training)
+    training.wait_for(lambda: steps(training) > before + 5)
+
+
+def test_the_panel_and_a_render_are_seen(browser: Any, training: Training) -> None:
+    page = open_page(browser, training)
+    # The spectrum is plotted, with numbers and all.
+    page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=WAIT_MS, state="attached")
+    assert page.locator(".js-plotly-plot").count() == 2
+    training.wait_for(lambda: "effective rank" in page.content())
+    # A render arrived, and it is more than one colour.
+    training.wait_for(lambda: re.search(r"Resolution:(?:\s|<[^>]*>)*[1-9]\d*x[1-9]", page.content()))
+    training.wait_for(lambda: pixels(page).std() > 5)
+    if PICTURES:
+        page.screenshot(path=f"{PICTURES}/viewer.png")
+    page.close()
+
+
+def test_changes_through_the_page_take_effect(browser: Any, training: Training) -> None:
+    page = open_page(browser, training)
+    box = page.get_by_label("Adjust gradients")
+    assert box.is_checked()
+    box.click()
+    training.wait_for(lambda: "IGA: enabled is False instead of True after step" in training.log)
+    training.wait_for(lambda: training.scalar("Train Metrics Dict/iga/end")[-1][1] == 0)
+    box.click()
+    training.wait_for(lambda: "IGA: enabled is True instead of False after step" in training.log)
+    end = page.get_by_label("End", exact=True)
+    end.fill("12")
+    end.press("Enter")
+    training.wait_for(lambda: "IGA: end is 12 instead of 25 after step" in training.log)
+    training.wait_for(lambda: training.scalar("Train Metrics Dict/iga/end")[-1][1] == 12)
+    page.close()
+
+
+def test_a_wrong_combination_is_refused_on_the_page(browser: Any, training: Training) -> None:
+    page = open_page(browser, training)
+    start = page.get_by_label("Start", exact=True)
+    start.fill("90")
+    start.press("Enter")
+    page.get_by_text("end must not be smaller than start").wait_for(timeout=WAIT_MS)
+    training.wait_for(lambda: start.input_value() == "1")
+    goes_on(training)
+    page.close()
+
+
+def test_two_look_and_one_leaves_in_the_middle_of_a_render(browser: Any, training: Training) -> None:
+    pages = [open_page(browser, training) for _ in range(2)]
+    for _ in range(3):
+        # Turning the camera starts a render; leaving at once interrupts it.
+        pages[0].mouse.move(450, 450)
+        pages[0].mouse.down()
+        pages[0].mouse.move(600, 500, steps=5)
+        pages[0].mouse.up()
+        pages[0].close()
+        goes_on(training)
+        pages = [pages[1], open_page(browser, training)]
+    training.wait_for(lambda: pixels(pages[-1]).std() > 5)
+    goes_on(training)
+
+
+def test_the_representatives_are_drawn(browser: Any, training: Training) -> None:
+    page = open_page(browser, training)
+
+    def red() -> int:
+        shown = pixels(page).astype(int)
+        return int(((shown[..., 0] > 200) & (shown[..., 1] < 130) & (shown[..., 2] < 120)).sum())
+
+    training.wait_for(lambda: pixels(page).std() > 5)
+    before = red()
+    page.get_by_label("Show representatives").click()
+    training.wait_for(lambda: red() > before + 50)
+    page.close()
+
+
+def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    subprocess.run(
+        [Path(sys.executable).parent / "iga-image", "--data", tmp_path / "photo.png", "--output-dir", tmp_path / "out",
+         "--max-num-iterations", "20", "--network.hidden-dim", "16"],
+        check=True, capture_output=True, timeout=240,
+    )  # fmt: skip
+    (report,) = (tmp_path / "out").glob("*/*/*/report.html")
+    page = browser.new_page(viewport={"width": 1100, "height": 1400})
+    problems: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(report.as_uri())
+    found = page.locator("#found")
+    assert found.evaluate("image => image.naturalWidth") == 48
+    whole = page.locator("#scale").inner_text()
+    page.locator("#view").hover()
+    page.mouse.wheel(0, -600)
+    assert page.locator("#scale").inner_text() != whole
+    page.locator("#wipe").fill("20")
+    page.locator("#mode").check()
+    assert found.evaluate("image => getComputedStyle(image).mixBlendMode") == "difference"
+    page.locator("#fit").click()
+    assert page.locator("#scale").inner_text() == whole
+    if PICTURES:
+        page.locator("#mode").uncheck()
+        page.screenshot(path=f"{PICTURES}/report.png")
+    assert problems == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    page.close()

@@ -1,0 +1,214 @@
+"""The viewer's panel without a browser: settings, plots, points; and a trainer that viewers cannot stop."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import viser
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.engine.trainer import Trainer
+
+from iga_nerfstudio.adjustment.history import Spectrum
+from iga_nerfstudio.nerf import viewer_panel
+from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
+from iga_nerfstudio.nerf.trainer import IGATrainer, find_port
+from iga_nerfstudio.nerf.viewer_panel import SCENE_SCALE, AdjustmentPanel
+from tests.nerf.conftest import PipelineFactory
+
+
+def train(pipeline: Any, steps: int) -> None:
+    """Steps as the trainer takes them, callbacks included."""
+    attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=None)
+    callbacks = pipeline.model.get_training_callbacks(attributes)
+    for step in range(steps):
+        _, losses, _ = pipeline.get_train_loss_dict(step)
+        sum(losses.values()).backward()
+        for callback in callbacks:
+            callback.run_callback_at_location(step, location=TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
+
+
+@pytest.fixture
+def server() -> Iterator[viser.ViserServer]:
+    server = viser.ViserServer(host="127.0.0.1", port=find_port("127.0.0.1", 17007), verbose=False)
+    yield server
+    server.stop()
+
+
+def panel_of(pipeline: Any, server: viser.ViserServer, training: bool = True) -> AdjustmentPanel:
+    viewer = SimpleNamespace(
+        viser_server=server,
+        trainer=SimpleNamespace() if training else None,
+        train_lock=threading.Lock(),
+        pipeline=pipeline,
+        stats_markdown=server.gui.add_markdown("Step: 0"),
+    )
+    panel: AdjustmentPanel = pipeline.model.panel
+    panel._setup(viewer)
+    return panel
+
+
+def test_changes_are_in_force_at_the_next_step(
+    make_pipeline: PipelineFactory, server: viser.ViserServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = make_pipeline()
+    panel = panel_of(pipeline, server)
+    train(pipeline, 2)
+    adjuster = pipeline.model.adjuster
+    panel._controls["end"].value = 3
+    assert "IGA: end is 3 instead of 6 after step 2." in capsys.readouterr().out
+    panel._controls["representative"].value = "random"
+    panel._controls["refresh_interval"].value = 2
+    train(pipeline, 1)
+    assert len(adjuster.diagnostics.eigenvalues) == 4
+    assert (adjuster.representative, adjuster.refresh_interval) == ("random", 2)
+    panel._controls["enabled"].value = False
+    train(pipeline, 3)
+    assert adjuster.diagnostics.step == 3
+
+
+def test_a_change_waits_for_the_step_in_progress(make_pipeline: PipelineFactory, server: viser.ViserServer) -> None:
+    pipeline = make_pipeline()
+    panel = panel_of(pipeline, server)
+    lock = panel.viewer.train_lock
+    assert lock is not None
+    lock.acquire()
+    change = threading.Thread(target=lambda: setattr(panel._controls["end"], "value", 2))
+    change.start()
+    change.join(0.3)
+    assert pipeline.model.adjuster.end == 6
+    lock.release()
+    change.join(10)
+    assert pipeline.model.adjuster.end == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"), [("start", 9, "end must not be smaller"), ("end", 48, "has only 48")]
+)
+def test_what_cannot_be_is_answered_and_put_back(
+    name: str, value: int, message: str, make_pipeline: PipelineFactory, server: viser.ViserServer
+) -> None:
+    pipeline = make_pipeline(rays=48)
+    panel = panel_of(pipeline, server)
+    before = getattr(pipeline.model.adjuster, name)
+    panel._controls[name].value = value
+    assert getattr(pipeline.model.adjuster, name) == panel._controls[name].value == before
+    assert panel._message.visible
+    assert message in panel._message.content
+    train(pipeline, 1)  # goes on
+    panel._controls["end"].value = 4
+    assert not panel._message.visible
+
+
+def test_several_processes_are_not_changed_one_by_one(
+    make_pipeline: PipelineFactory, server: viser.ViserServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = make_pipeline()
+    panel = panel_of(pipeline, server)
+    monkeypatch.setattr(viewer_panel, "num_processes", lambda: 2)
+    panel._controls["enabled"].value = False
+    assert pipeline.model.adjuster.enabled
+    assert "Several processes" in panel._message.content
+
+
+def test_plots_and_points_follow_the_training(make_pipeline: PipelineFactory, server: viser.ViserServer) -> None:
+    pipeline = make_pipeline()
+    panel = panel_of(pipeline, server)
+    assert panel._summary.content == "No step has been adjusted yet."
+    train(pipeline, 3)
+    panel._update()
+    values = pipeline.model.adjuster.diagnostics.eigenvalues
+    before, after = panel._spectrum_plot.figure.data
+    assert np.allclose(before.y, values)
+    assert np.allclose(after.y, values[6])
+    assert panel._spectrum_plot.figure.layout.shapes[0].y0 == pytest.approx(values[6].item())
+    assert list(panel._history_plot.figure.data[0].x) == [1, 2, 3]
+    assert "Eigenvalues 1 to 6 set to" in panel._summary.content
+    assert pipeline.model.latest_points.shape == (48, 3)
+    panel._show_points.value = True
+    drawn = [
+        m for m in server._websock_server._broadcast_buffer.message_from_id.values() if "PointCloud" in str(type(m))
+    ]
+    assert np.allclose(drawn[-1].props.points, SCENE_SCALE * pipeline.model.latest_points.numpy(), atol=1e-5)
+    pipeline.model.adjuster.enabled = False
+    panel._update()
+    assert panel._summary.content.endswith("**Switched off.**")
+
+
+def test_a_finished_runs_history_is_shown_without_controls(
+    make_pipeline: PipelineFactory, server: viser.ViserServer
+) -> None:
+    trained, loaded = make_pipeline(), make_pipeline(seed=1)
+    train(trained, 4)
+    loaded.load_state_dict(trained.state_dict())
+    panel = panel_of(loaded, server, training=False)
+    assert panel._controls == {}
+    assert list(panel._history_plot.figure.data[0].x) == [1, 2, 3, 4]
+
+
+def test_checkpoints_without_a_history_are_read(make_pipeline: PipelineFactory) -> None:
+    trained, loaded = make_pipeline(), make_pipeline()
+    train(trained, 2)
+    state = trained.state_dict()
+    del state["_model._extra_state"]["history"]
+    loaded.load_state_dict(state)
+    assert loaded.model.adjuster.diagnostics.step == 2
+    assert loaded.model.history.spectra == []
+
+
+def test_figures_without_anything_to_show_are_empty() -> None:
+    assert spectrum_figure(None).data == ()
+    assert [len(line.y) for line in history_figure([]).data] == [0, 0, 0]
+    failed = Spectrum(1, 1, 2, torch.tensor([3.0, 2.0, 0.0]), float("nan"), 1.5, 1)
+    assert spectrum_figure(failed).layout.shapes == ()
+
+
+class TestPorts:
+    def test_a_port_in_use_is_named_and_the_next_one_taken(self, caplog: pytest.LogCaptureFixture) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            found = find_port("127.0.0.1", port)
+        assert found is not None
+        assert found > port
+        assert caplog.messages == [f"Port {port} is in use; the viewer takes {found}."]
+
+    def test_a_free_port_is_taken_and_none_left_to_nerfstudio(self, caplog: pytest.LogCaptureFixture) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            port = other.getsockname()[1]
+        assert find_port("127.0.0.1", port) == port
+        assert find_port("127.0.0.1", None) is None
+        assert caplog.messages == []
+
+    def test_an_address_that_is_not_ours_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"cannot listen on 192\.0\.2\.1:7007.*websocket-host"):
+            find_port("192.0.2.1", 7007)
+
+    def test_no_port_left_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def in_use(*_: object) -> None:
+            raise OSError(errno.EADDRINUSE, "in use")
+
+        monkeypatch.setattr(socket.socket, "bind", in_use)
+        with pytest.raises(ValueError, match="no free port from 65000 on"):
+            find_port("127.0.0.1", 65000)
+
+
+@pytest.mark.parametrize("error", [KeyError(3), ConnectionResetError("gone")])
+def test_a_client_that_leaves_does_not_stop_the_training(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leave(_trainer: Any, _step: int) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "_update_viewer_state", leave)
+    IGATrainer.__new__(IGATrainer)._update_viewer_state(5)
+    assert "A viewer left while it was being updated at step 5; training goes on." in caplog.text
