@@ -15,6 +15,7 @@ from rich.markdown import Markdown
 from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.benchmark.blender_page import blender_table
 from iga_nerfstudio.benchmark.cost_page import options_table, scaling_table, step_table
+from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
 from iga_nerfstudio.benchmark.options import OptionName
 from iga_nerfstudio.benchmark.peers import Peer, Size
 from iga_nerfstudio.benchmark.rays_page import rays_table
@@ -26,6 +27,7 @@ from iga_nerfstudio.nerf.commands import CommandError, default_device
 from iga_nerfstudio.networks.builder import NetworkKind
 
 RESULTS = Path("benchmarks/results")
+Budget = Literal["smoke", "cpu", "full"]
 
 
 @dataclass
@@ -441,6 +443,46 @@ class Rays:
 
 
 @dataclass
+class Experiment1:
+    """The paper's first experiment: NTK, eNTK and inductive adjustments of a two-layer network."""
+
+    budget: Budget = "cpu"
+    """A minute, two CPU cores in under an hour at smaller sizes, or the paper's sizes."""
+    jobs: int = 2
+    """Trainings at once, one CPU thread each."""
+    runs: Path = Path("outputs/bench/experiment1")
+    """Folder of the trainings; finished ones are not repeated."""
+    output: Path = RESULTS / "experiment1.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.experiment1 import SIZES, measure_experiment1
+
+        return {"budget": self.budget} | measure_experiment1(SIZES[self.budget], self.runs, self.jobs)
+
+
+@dataclass
+class Experiment2:
+    """The paper's second experiment: ReLU and SIREN on six tones, more and more balanced eigenvalues."""
+
+    budget: Budget = "cpu"
+    """A minute, two CPU cores in under an hour at smaller sizes, or the paper's sizes."""
+    jobs: int = 2
+    """Trainings at once, one CPU thread each."""
+    runs: Path = Path("outputs/bench/experiment2")
+    """Folder of the trainings; finished ones are not repeated."""
+    output: Path = RESULTS / "experiment2.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.experiment2 import SIZES, measure_experiment2
+
+        return {"budget": self.budget} | measure_experiment2(SIZES[self.budget], self.runs, self.jobs)
+
+
+@dataclass
 class Report:
     """Generate the pages under docs/ from the results."""
 
@@ -462,6 +504,8 @@ COMMANDS: dict[str, Any] = {
     "options": Options,
     "blender": Blender,
     "rays": Rays,
+    "experiment1": Experiment1,
+    "experiment2": Experiment2,
     "report": Report,
 }
 
@@ -472,6 +516,8 @@ TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
     Options: options_table,
     Blender: blender_table,
     Rays: rays_table,
+    Experiment1: experiment1_table,
+    Experiment2: experiment2_table,
 }
 
 

@@ -9,6 +9,12 @@ from typing import Any
 
 from iga_nerfstudio.benchmark.blender_page import draw_views, plot_curves, render_blender
 from iga_nerfstudio.benchmark.cost_page import plot_scaling, render_cost
+from iga_nerfstudio.benchmark.experiments_page import (
+    plot_experiment1,
+    plot_experiment2,
+    render_experiment1,
+    render_experiment2,
+)
 from iga_nerfstudio.benchmark.rays_page import plot_rays, render_rays
 from iga_nerfstudio.benchmark.record import origin
 
@@ -31,22 +37,16 @@ def write_report(results: Path, folder: Path) -> None:
     Raises:
         ValueError: If there are no results, or a page cannot be written.
     """
-    measurements, cost = render_report(results), render_cost(results)
-    blender, rays = render_blender(results), render_rays(results)
+    measurements = render_report(results)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results").mkdir(parents=True, exist_ok=True)
         (folder / "measurements.md").write_text(measurements)
-        if cost is not None:
-            (folder / "cost.md").write_text(cost)
-            plot_scaling(results, folder)
-        (folder / "results").mkdir(exist_ok=True)
-        if rays is not None:
-            (folder / "results" / "rays.md").write_text(rays)
-            plot_rays(results, folder / "results")
-        if blender is not None:
-            (folder / "results" / "blender.md").write_text(blender)
-            plot_curves(results, folder / "results")
-            draw_views(results, folder / "results")
+        for name, (render, draw) in PAGES.items():
+            text = render(results)
+            if text is not None:
+                page = folder / f"{name}.md"
+                page.write_text(text)
+                draw(results, page.parent)
     except OSError as error:
         raise ValueError(f"The pages cannot be written to {folder}: {error}.") from error
 
@@ -198,6 +198,20 @@ marching cubes mesh (mean nearest distance, both directions, half the longest si
 {chr(10).join(rows)}
 """
 
+
+def _draw_blender(results: Path, folder: Path) -> None:
+    plot_curves(results, folder)
+    draw_views(results, folder)
+
+
+# Pages of their own: what renders each, and what draws its pictures beside it.
+PAGES: dict[str, tuple[Callable[[Path], str | None], Callable[[Path, Path], None]]] = {
+    "cost": (render_cost, plot_scaling),
+    "results/blender": (render_blender, _draw_blender),
+    "results/rays": (render_rays, plot_rays),
+    "results/experiment1": (render_experiment1, plot_experiment1),
+    "results/experiment2": (render_experiment2, plot_experiment2),
+}
 
 SECTIONS: dict[str, Callable[[Figures], str]] = {
     "kernel": _kernel,

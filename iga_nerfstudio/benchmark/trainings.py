@@ -15,11 +15,13 @@ import torch
 
 from iga_nerfstudio.files import write_text
 
-# What came of a training: numbers and settings, JSON types only, with "psnr" among them.
+# What came of a training: numbers and settings, JSON types only.
 Outcome = dict[str, Any]
 
 
-def train_all(trainings: Mapping[Path, Callable[[], Outcome]], jobs: int, tell: Callable[[str], None]) -> list[Outcome]:
+def train_all(
+    trainings: Mapping[Path, Callable[[], Outcome]], jobs: int, tell: Callable[[str], None], figure: str = "psnr"
+) -> list[Outcome]:
     """Run trainings in processes of one thread each and keep what came of them.
 
     Args:
@@ -27,6 +29,7 @@ def train_all(trainings: Mapping[Path, Callable[[], Outcome]], jobs: int, tell: 
             is not run again, so an interrupted measurement goes on where it stopped.
         jobs: How many at once.
         tell: Told about every finished training.
+        figure: Which of its figures.
 
     Returns:
         The outcomes, in order.
@@ -35,17 +38,16 @@ def train_all(trainings: Mapping[Path, Callable[[], Outcome]], jobs: int, tell: 
     with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         waiting = {pool.submit(_train, training, path): path for path, training in missing.items()}
         for done, future in enumerate(as_completed(waiting), 1):
-            tell(f"{done}/{len(waiting)} {waiting[future].stem}: {future.result():.2f} dB")
+            tell(f"{done}/{len(waiting)} {waiting[future].stem}: {figure} {future.result()[figure]:.4g}")
     return [json.loads(path.read_text()) for path in trainings]
 
 
-def _train(training: Callable[[], Outcome], path: Path) -> float:
-    """Run one and write down what came of it; its PSNR."""
+def _train(training: Callable[[], Outcome], path: Path) -> Outcome:
+    """Run one and write down what came of it."""
     torch.set_num_threads(1)
     outcome = training()
     write_text(path, json.dumps(outcome, indent=2) + "\n")
-    psnr: float = outcome["psnr"]
-    return psnr
+    return outcome
 
 
 @contextmanager

@@ -1,0 +1,126 @@
+"""The paper's two experiments at the smoke budget: what is trained, compared and reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import mse_loss
+
+from iga_nerfstudio.adjustment import layerwise_entk, leading_eigenpairs, sum_of_logits
+from iga_nerfstudio.benchmark import experiment1, experiment2
+from iga_nerfstudio.benchmark.experiment1 import Experiment1Size, circle, measure_experiment1
+from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
+from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
+from iga_nerfstudio.benchmark.record import write_result
+from iga_nerfstudio.benchmark.report import write_report
+from iga_nerfstudio.networks.two_layer import two_layer_ntk
+from tests.benchmark.test_cost import MUON
+
+
+def report(name: str, figures: dict[str, Any], folder: Path) -> str:
+    write_result(folder / "results" / f"{name}.json", figures)
+    write_result(folder / "results" / "muon_step.json", json.loads(MUON))
+    write_report(folder / "results", folder / "docs")
+    return (folder / "docs" / "results" / f"{name}.md").read_text()
+
+
+def test_the_first_experiment(tmp_path: Path) -> None:
+    size = experiment1.SIZES["smoke"]
+    figures = measure_experiment1(size, tmp_path / "runs", 1, lambda _: None)
+    assert len(figures["trainings"]) == len(size.widths) * 4
+    plain = [run for run in figures["trainings"] if run["adjustment"] == "plain"]
+    adjusted = [run for run in figures["trainings"] if run["adjustment"] != "plain"]
+    assert all(run["curve"][-1]["step"] == 60 for run in figures["trainings"])
+    # Every adjustment is faster than none, for every width.
+    assert max(run["mse"] for run in adjusted) < min(run["mse"] for run in plain)
+    narrow, wide = figures["kernels"]
+    assert wide["eigenvalues"] < narrow["eigenvalues"]
+    assert wide["eigenvectors"] < narrow["eigenvectors"]
+    page = report("experiment1", figures, tmp_path)
+    assert experiment1_table(figures) in page
+    assert (tmp_path / "docs" / "results" / "experiment1_end6.png").stat().st_size > 10_000
+
+
+def test_points_and_values_are_the_papers() -> None:
+    x, y, sample_rate = circle(16)
+    angle = 2 * np.pi * 3 / 16
+    assert np.allclose(x[3], [np.cos(angle), np.sin(angle)])
+    assert y[3, 0].item() == pytest.approx(sum(np.sin(f * np.pi * angle) for f in (0.4, 0.8, 1.6, 3.2)), abs=1e-5)
+    assert sample_rate == pytest.approx(16 / (2 * np.pi))
+
+
+@pytest.mark.parametrize("name", ["ntk", "entk", "iga"])
+def test_a_step_is_equation_4_with_its_kernel(name: Any) -> None:
+    """S = V diag(lambda_1 / lambda) V^T on the leading eigenvectors of each kernel, the identity elsewhere."""
+    size = Experiment1Size((32,), (4,), (0,), num_inputs=64)
+    x, y, _ = circle(64)
+    network = experiment1._network(32, 0)
+    adjust = experiment1._adjustment(name, 4, network, x, size)
+    mse_loss(adjust(network(x)), y).backward()
+    found = [p.grad.clone() for p in network.parameters()]
+
+    double = experiment1._network(32, 0).double()
+    points = x.double()
+    group_size = 8 if name == "iga" else 1
+    chosen = points[group_size // 2 :: group_size]
+    kernel = two_layer_ntk(points) if name == "ntk" else layerwise_entk(double, (chosen,), sum_of_logits)
+    values, vectors = leading_eigenpairs(kernel, 4, "dense")
+    transform = torch.eye(len(kernel), dtype=torch.float64) + vectors @ torch.diag(values[0] / values - 1) @ vectors.T
+    prediction = double(points)
+    residual = 2 * (prediction - y).detach() / 64
+    adjusted = (transform @ residual.reshape(len(kernel), group_size)).reshape(64, 1)
+    expected = torch.autograd.grad(prediction, list(double.parameters()), adjusted)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours.double(), theirs, atol=1e-4 * float(theirs.abs().max()))
+
+
+def test_loss_differences_are_distances_of_curves() -> None:
+    def run(adjustment: str, *mse: float) -> dict[str, Any]:
+        return {"width": 8, "adjustment": adjustment, "end": 2, "curve": [{"mse": value} for value in mse]}
+
+    outcomes = [run("ntk", 1.0, 0.1), run("entk", 1.0, 0.01), run("iga", 10.0, 0.01)]
+    found = experiment1._loss_differences(8, 2, outcomes)
+    assert found == pytest.approx({"width": 8, "end": 2, "ntk_entk": 0.5, "entk_iga": 0.5, "ntk_iga": 1.0})
+
+
+def test_the_second_experiment(tmp_path: Path) -> None:
+    size = experiment2.SIZES["smoke"]
+    figures = measure_experiment2(size, tmp_path / "runs", 1, lambda _: None)
+    assert [(run["network"], run["end"]) for run in figures["trainings"]] == [
+        ("relu", 0), ("relu", 3), ("siren", 0), ("siren", 3)
+    ]  # fmt: skip
+    assert list(figures["trainings"][0]["errors"]) == ["5", "10", "15", "20", "25", "30"]
+    assert list(figures["trainings"][2]["errors"]) == ["10", "20", "30", "40", "50", "60"]
+    page = report("experiment2", figures, tmp_path)
+    assert experiment2_table(figures) in page
+    for picture in ("heat", "ends"):
+        assert f"](experiment2_{picture}.png)" in page
+        assert (tmp_path / "docs" / "results" / f"experiment2_{picture}.png").stat().st_size > 5_000
+
+
+def test_the_full_budget_is_the_papers() -> None:
+    first, second = experiment1.SIZES["full"], experiment2.SIZES["full"]
+    assert (first.widths, first.ends, len(first.seeds)) == ((1024, 2048, 4096, 8192), (10, 12, 14), 10)
+    assert (first.num_inputs, first.num_iterations, first.refresh_interval) == (1024, 20_000, 1)
+    assert (second.ends, second.group_sizes, len(second.seeds)) == ((1, 2, 3, 4, 5, 6, 7), (1, 4, 8), 10)
+    config = experiment2.configure("siren", 4, 3, 7, second)
+    assert (config.network.hidden_dim, config.network.hidden_layers, config.num_samples) == (256, 4, 2048)
+    assert (config.optimizer.lr, config.max_num_iterations, config.interval_size) == (5e-5, 10_000, 4)
+    assert (config.adjustment.end, config.adjustment.enabled, config.machine.seed) == (3, True, 7)
+    assert not experiment2.configure("relu", 1, 0, 0, second).adjustment.enabled
+
+
+def test_words_say_where_the_error_does_not_fall() -> None:
+    from iga_nerfstudio.benchmark.experiments_page import _monotonicity
+
+    def mean(end: int, error: float) -> dict[str, Any]:
+        return {"end": end, "group_size": 4 if end else 1, "errors": {"60": error}}
+
+    falling = [mean(0, 0.9), mean(1, 0.5), mean(2, 0.1)]
+    assert _monotonicity(falling, "60") == "p = 4: the error at 60 Hz falls with every step of end (0.900 to 0.100)."
+    assert "does not fall from end 1 to 3 (" in _monotonicity([*falling[:2], mean(3, 0.6)], "60")
