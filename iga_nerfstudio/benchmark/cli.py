@@ -403,7 +403,7 @@ class Rays:
     """One training of each per seed."""
     downscale_factor: int = 8
     """Shrink images by this whole number."""
-    test_skip: int = 2
+    test_skip: int = 3
     """Evaluate every that many test views."""
     num_rays: int = 256
     """Rays of a step."""
@@ -411,9 +411,9 @@ class Rays:
     """Layers of each field's trunk."""
     hidden_dim: int = 64
     """Their width."""
-    max_num_iterations: int = 3000
+    max_num_iterations: int = 1500
     """Training steps; learning rates fall to 3 percent over them."""
-    curve_points: int = 10
+    curve_points: int = 5
     """How often the test views are rendered."""
     rounds: int = 15
     """Timed rounds of steps, for the cost of a step."""

@@ -150,22 +150,26 @@ def _adjustment(
     """What stands between prediction and loss."""
     if name == "plain":
         return lambda prediction: prediction
-    group_size = GROUP_SIZE if name == "iga" else 1
+    if name == "ntk":
+        # It does not change: its transform is computed once.
+        pairs = leading_eigenpairs(two_layer_ntk(x.double()), end, "dense")
+        values, vectors = (part.float() for part in pairs)
+        return partial(_rebalance, SpectralTransform.from_eigenpairs(values, vectors, end=end, rule="sgd"))
     adjuster = InductiveGradientAdjuster(
         network,
-        Intervals(len(x), group_size),
+        Intervals(len(x), GROUP_SIZE if name == "iga" else 1),
         end,
         rule="sgd",
         representative="middle",
         refresh_interval=size.refresh_interval,
     )
-    if name != "ntk":
-        return lambda prediction: adjuster(prediction, x)
-    # The NTK does not change: its transform is computed once.
-    pairs = leading_eigenpairs(two_layer_ntk(x.double()), end, "dense")
-    values, vectors = (part.float() for part in pairs)
-    transform = SpectralTransform.from_eigenpairs(values, vectors, end=end, rule="sgd")
-    return lambda prediction: adjuster.rebalance(prediction, transform)
+    return lambda prediction: adjuster(prediction, x)
+
+
+def _rebalance(transform: SpectralTransform, prediction: Tensor) -> Tensor:
+    """A prediction whose gradient goes through a fixed transform."""
+    prediction.register_hook(transform.apply)
+    return prediction
 
 
 def _kernel_differences(width: int, size: Experiment1Size) -> dict[str, Any]:

@@ -12,7 +12,6 @@ VariantName = Literal[
     "visible",
     "colours",
     "sample",
-    "end-10",
     "end-50",
 ]
 OptimizerKind = Literal["adam", "muon"]
@@ -29,7 +28,6 @@ VARIANTS: dict[VariantName, dict[str, Any]] = {
     "visible": {"kernel_of": "rays"},
     "colours": {"readout": "colours"},
     "sample": {"granularity": "sample"},
-    "end-10": {"end": 10},
     "end-50": {"end": 50},
 }
 EXPLANATIONS: dict[VariantName, str] = {
@@ -40,7 +38,6 @@ EXPLANATIONS: dict[VariantName, str] = {
     "visible": "the rendered colours through the heaviest sample: background rays are left out",
     "colours": "the heaviest sample's colours without its density",
     "sample": "the heaviest sample; the gradient of every sample's outputs is adjusted, not that of the ray's colour",
-    "end-10": "the heaviest sample, 10 balanced eigenvalues instead of 25",
     "end-50": "the heaviest sample, 50 balanced eigenvalues instead of 25",
 }
 # Learning rates compared on the first seed; the first is the one of all variants.

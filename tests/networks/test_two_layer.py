@@ -24,7 +24,7 @@ def test_the_network_is_its_formula() -> None:
     x = circle(7)
     expected = [
         sum(
-            float(a) * max(float(w @ point + b) / math.sqrt(2), 0.0) / math.sqrt(5)
+            a.item() * max((w @ point + b).item() / math.sqrt(2), 0.0) / math.sqrt(5)
             for a, w, b in zip(network.signs, network.hidden.weight, network.hidden.bias, strict=True)
         )
         for point in x
