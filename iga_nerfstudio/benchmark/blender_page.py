@@ -117,10 +117,12 @@ def plot_curves(results: Path, folder: Path) -> None:
             len(scenes), 2, figsize=(10, 3.6 * len(scenes)), squeeze=False, layout="constrained", sharey="row"
         )
         for row, scene in zip(axes, scenes, strict=True):
-            for run in (run for run in figures["runs"] if run["scene"] == scene and run["curve"]):
-                psnr = [point["psnr"] for point in run["curve"]]
+            for run in (run for run in figures["runs"] if run["scene"] == scene):
+                final = {"step": run["steps"], "seconds": run["seconds"], "psnr": run["psnr"]}
+                curve = [*(point for point in run["curve"] if point["step"] < 0.99 * run["steps"]), final]
+                psnr = [point["psnr"] for point in curve]
                 for axis, quantity in zip(row, ("step", "seconds"), strict=True):
-                    axis.plot([point[quantity] for point in run["curve"]], psnr, "o-", label=run["method"], ms=3)
+                    axis.plot([point[quantity] for point in curve], psnr, "o-", label=run["method"], ms=3)
             row[0].set(xlabel="steps", ylabel=f"{scene}: test PSNR (dB)")
             row[1].set(xlabel="seconds in training steps")
             row[1].legend(fontsize="small")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,6 +43,14 @@ def server() -> Iterator[viser.ViserServer]:
     server.stop()
 
 
+def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
+    """viser runs callbacks in threads of its own."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def panel_of(pipeline: Any, server: viser.ViserServer, training: bool = True) -> AdjustmentPanel:
     viewer = SimpleNamespace(
         viser_server=server,
@@ -63,13 +72,14 @@ def test_changes_are_in_force_at_the_next_step(
     train(pipeline, 2)
     adjuster = pipeline.model.adjuster
     panel._controls["end"].value = 3
-    assert "IGA: end is 3 instead of 6 after step 2." in capsys.readouterr().out
     panel._controls["representative"].value = "random"
     panel._controls["refresh_interval"].value = 2
+    eventually(lambda: (adjuster.end, adjuster.representative, adjuster.refresh_interval) == (3, "random", 2))
+    eventually(lambda: "IGA: end is 3 instead of 6 after step 2." in capsys.readouterr().out)
     train(pipeline, 1)
     assert len(adjuster.diagnostics.eigenvalues) == 4
-    assert (adjuster.representative, adjuster.refresh_interval) == ("random", 2)
     panel._controls["enabled"].value = False
+    eventually(lambda: not adjuster.enabled)
     train(pipeline, 3)
     assert adjuster.diagnostics.step == 3
 
@@ -80,13 +90,11 @@ def test_a_change_waits_for_the_step_in_progress(make_pipeline: PipelineFactory,
     lock = panel.viewer.train_lock
     assert lock is not None
     lock.acquire()
-    change = threading.Thread(target=lambda: setattr(panel._controls["end"], "value", 2))
-    change.start()
-    change.join(0.3)
+    panel._controls["end"].value = 2
+    time.sleep(0.3)
     assert pipeline.model.adjuster.end == 6
     lock.release()
-    change.join(10)
-    assert pipeline.model.adjuster.end == 2
+    eventually(lambda: pipeline.model.adjuster.end == 2)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +107,12 @@ def test_what_cannot_be_is_answered_and_put_back(
     panel = panel_of(pipeline, server)
     before = getattr(pipeline.model.adjuster, name)
     panel._controls[name].value = value
-    assert getattr(pipeline.model.adjuster, name) == panel._controls[name].value == before
-    assert panel._message.visible
+    eventually(lambda: panel._message.visible)
     assert message in panel._message.content
+    assert getattr(pipeline.model.adjuster, name) == panel._controls[name].value == before
     train(pipeline, 1)  # goes on
     panel._controls["end"].value = 4
-    assert not panel._message.visible
+    eventually(lambda: not panel._message.visible)
 
 
 def test_several_processes_are_not_changed_one_by_one(
@@ -114,11 +122,13 @@ def test_several_processes_are_not_changed_one_by_one(
     panel = panel_of(pipeline, server)
     monkeypatch.setattr(viewer_panel, "num_processes", lambda: 2)
     panel._controls["enabled"].value = False
+    eventually(lambda: "Several processes" in panel._message.content)
     assert pipeline.model.adjuster.enabled
-    assert "Several processes" in panel._message.content
 
 
-def test_plots_and_points_follow_the_training(make_pipeline: PipelineFactory, server: viser.ViserServer) -> None:
+def test_plots_and_points_follow_the_training(
+    make_pipeline: PipelineFactory, server: viser.ViserServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipeline = make_pipeline()
     panel = panel_of(pipeline, server)
     assert panel._summary.content == "No step has been adjusted yet."
@@ -132,11 +142,14 @@ def test_plots_and_points_follow_the_training(make_pipeline: PipelineFactory, se
     assert list(panel._history_plot.figure.data[0].x) == [1, 2, 3]
     assert "Eigenvalues 1 to 6 set to" in panel._summary.content
     assert pipeline.model.latest_points.shape == (48, 3)
+    clouds: list[np.ndarray] = []
+    monkeypatch.setattr(server.scene, "add_point_cloud", lambda _name, points, **_look: clouds.append(points))
     panel._show_points.value = True
-    drawn = [
-        m for m in server._websock_server._broadcast_buffer.message_from_id.values() if "PointCloud" in str(type(m))
-    ]
-    assert np.allclose(drawn[-1].props.points, SCENE_SCALE * pipeline.model.latest_points.numpy(), atol=1e-5)
+    eventually(lambda: clouds)
+    assert np.allclose(clouds[-1], SCENE_SCALE * pipeline.model.latest_points.numpy())
+    panel._show_points.value = False
+    eventually(lambda: len(clouds) == 2)
+    assert clouds[-1].shape == (0, 3)
     pipeline.model.adjuster.enabled = False
     panel._update()
     assert panel._summary.content.endswith("**Switched off.**")
