@@ -443,6 +443,28 @@ class Rays:
 
 
 @dataclass
+class ViewerCost:
+    """Steps of iga-nerf-tiny without a viewer, with one that nobody looks at, and with the panel's plots updating."""
+
+    steps: int = 100
+    """Steps of a block; the three take turns block by block."""
+    rounds: int = 9
+    """Timed rounds."""
+    device: Device | None = None
+    """Where to compute; the GPU where there is one if not given."""
+    seed: int = 0
+    """Seed of networks and rays."""
+    output: Path = RESULTS / "viewer.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.viewer import measure_viewer
+
+        return measure_viewer(self.steps, self.rounds, self.device or default_device(), self.seed)
+
+
+@dataclass
 class Experiment1:
     """The paper's first experiment: NTK, eNTK and inductive adjustments of a two-layer network."""
 
@@ -504,6 +526,7 @@ COMMANDS: dict[str, Any] = {
     "options": Options,
     "blender": Blender,
     "rays": Rays,
+    "viewer": ViewerCost,
     "experiment1": Experiment1,
     "experiment2": Experiment2,
     "report": Report,

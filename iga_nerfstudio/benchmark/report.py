@@ -199,6 +199,20 @@ marching cubes mesh (mean nearest distance, both directions, half the longest si
 """
 
 
+def _viewer(figures: Figures) -> str:
+    milliseconds = {name: 1000 * seconds for name, seconds in figures["seconds_per_step"].items()}
+    return f"""## A step with the viewer open
+
+`iga-nerf-tiny`, {figures["rounds"]} rounds of alternating blocks of {figures["steps_per_block"]} steps. Open: nobody \
+is connected. Updating: the panel sends its plots once a second as it does to a browser; renders are not part of it.
+
+| | no viewer | open | updating |
+|---|---|---|---|
+| ms per step | {milliseconds["none"]:.1f} | {milliseconds["open"]:.1f} | {milliseconds["updating"]:.1f} |
+| ratio | 1 | **{figures["ratios"]["open"]:.3f}** | **{figures["ratios"]["updating"]:.3f}** |
+"""
+
+
 def _draw_blender(results: Path, folder: Path) -> None:
     plot_curves(results, folder)
     draw_views(results, folder)
@@ -220,4 +234,5 @@ SECTIONS: dict[str, Callable[[Figures], str]] = {
     "image_pair": _image_pair,
     "muon_step": _muon_step,
     "shapes": _shapes,
+    "viewer": _viewer,
 }
