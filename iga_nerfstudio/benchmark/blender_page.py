@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import matplotlib.pyplot as plt
 
 from iga_nerfstudio.benchmark.blender import read_views
 from iga_nerfstudio.benchmark.peers import METHODS
-from iga_nerfstudio.benchmark.record import origin
+from iga_nerfstudio.benchmark.record import read_results, render_page
 from iga_nerfstudio.evaluation.figures import view_sheet
 
 Figures = dict[str, Any]
@@ -36,11 +35,7 @@ def render_blender(results: Path) -> str | None:
     Returns:
         Markdown; None if no scene has been measured.
     """
-    parts = []
-    for path in sorted(results.glob("blender*.json")):
-        result = json.loads(path.read_text())
-        parts.append(_section(result["figures"], path) + origin(path, result))
-    return "\n".join([HEADER, *parts]) if parts else None
+    return render_page(results, "blender", HEADER, _section)
 
 
 def blender_table(figures: Figures) -> str:
@@ -110,8 +105,8 @@ def plot_curves(results: Path, folder: Path) -> None:
         results: Folder of result files.
         folder: Where the PNG files go.
     """
-    for path in sorted(results.glob("blender*.json")):
-        figures = json.loads(path.read_text())["figures"]
+    for path, result in read_results(results, "blender"):
+        figures = result["figures"]
         scenes = figures["scenes"]
         figure, axes = plt.subplots(
             len(scenes), 2, figsize=(10, 3.6 * len(scenes)), squeeze=False, layout="constrained", sharey="row"
@@ -142,8 +137,8 @@ def draw_views(results: Path, folder: Path) -> None:
         results: Folder of result files.
         folder: Where the PNG files go.
     """
-    for path in sorted(results.glob("blender*.json")):
-        figures = json.loads(path.read_text())["figures"]
+    for path, result in read_results(results, "blender"):
+        figures = result["figures"]
         for scene in figures["scenes"]:
             runs = [run for run in figures["runs"] if run["scene"] == scene]
             if runs and all(Path(run["folder"]).is_dir() for run in runs):

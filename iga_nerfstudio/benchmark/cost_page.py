@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from iga_nerfstudio.benchmark.record import origin
+from iga_nerfstudio.benchmark.record import origin, read_results
 
 Figures = dict[str, Any]
 
@@ -31,14 +30,14 @@ def render_cost(results: Path) -> str | None:
         Markdown; None if neither steps nor scaling have been measured.
     """
     parts = []
-    for path, result in _results(results, "step"):
+    for path, result in read_results(results, "step"):
         parts.append(f"## Steps on {_where(result)}\n\n{step_table(result['figures'])}{origin(path, result)}")
-    for path, result in _results(results, "scaling"):
+    for path, result in read_results(results, "scaling"):
         parts.append(
             f"## More groups, on {_where(result)}\n\n{scaling_table(result['figures'])}\n"
             f"![time and memory over the number of groups]({plot_name(path)})\n{origin(path, result)}"
         )
-    for path, result in _results(results, "options"):
+    for path, result in read_results(results, "options"):
         parts.append(
             f"## What saving time does to the result, on {_where(result)}\n\n{options_table(result['figures'])}"
             f"{origin(path, result)}"
@@ -129,7 +128,7 @@ def plot_scaling(results: Path, folder: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    for path, result in _results(results, "scaling"):
+    for path, result in read_results(results, "scaling"):
         sizes = result["figures"]["sizes"]
         n = [size["num_groups"] for size in sizes]
         figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -153,10 +152,6 @@ def plot_scaling(results: Path, folder: Path) -> None:
 def plot_name(path: Path) -> str:
     """File name of a result's plot."""
     return f"{path.stem}.png"
-
-
-def _results(folder: Path, name: str) -> list[tuple[Path, dict[str, Any]]]:
-    return [(path, json.loads(path.read_text())) for path in sorted(folder.glob(f"{name}*.json"))]
 
 
 def _where(result: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import matplotlib.pyplot as plt
 
 from iga_nerfstudio.benchmark.curves import mean_curve
 from iga_nerfstudio.benchmark.rays_variants import EXPLANATIONS, RATES
-from iga_nerfstudio.benchmark.record import origin
+from iga_nerfstudio.benchmark.record import read_results, render_page
 
 Figures = dict[str, Any]
 
@@ -37,11 +36,7 @@ def render_rays(results: Path) -> str | None:
     Returns:
         Markdown; None if nothing has been measured.
     """
-    parts = []
-    for path in sorted(results.glob("rays*.json")):
-        result = json.loads(path.read_text())
-        parts.append(_section(result["figures"], path) + origin(path, result))
-    return "\n".join([HEADER, *parts]) if parts else None
+    return render_page(results, "rays", HEADER, _section)
 
 
 def rays_table(figures: Figures) -> str:
@@ -115,8 +110,8 @@ def plot_rays(results: Path, folder: Path) -> None:
         results: Folder of result files.
         folder: Where the PNG files go.
     """
-    for path in sorted(results.glob("rays*.json")):
-        figures = json.loads(path.read_text())["figures"]
+    for path, result in read_results(results, "rays"):
+        figures = result["figures"]
         optimizers = list(dict.fromkeys(summary["optimizer"] for summary in figures["summaries"]))
         figure, axes = plt.subplots(
             1, len(optimizers), figsize=(5.5 * len(optimizers), 4), squeeze=False, layout="constrained", sharey=True

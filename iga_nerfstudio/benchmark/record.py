@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,6 +33,28 @@ def write_result(path: Path, figures: dict[str, Any]) -> None:
         path.write_text(json.dumps({"figures": figures, "provenance": provenance()}, indent=2) + "\n")
     except OSError as error:
         raise ValueError(f"The result cannot be written to {path}: {error}. Choose another --output.") from error
+
+
+def read_results(folder: Path, name: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The results whose files begin with a name, in order: paths and contents."""
+    return [(path, json.loads(path.read_text())) for path in sorted(folder.glob(f"{name}*.json"))]
+
+
+def render_page(results: Path, name: str, header: str, section: Callable[[dict[str, Any], Path], str]) -> str | None:
+    """A page of one section per result, each with where it comes from.
+
+    Args:
+        results: Folder of result files.
+        name: What their names begin with.
+        header: What the page begins with.
+        section: Text about a result's figures; also told the file.
+
+    Returns:
+        Markdown; None if there is no such result.
+    """
+    found = read_results(results, name)
+    parts = [section(result["figures"], path) + origin(path, result) for path, result in found]
+    return "\n".join([header, *parts]) if parts else None
 
 
 def origin(path: Path, result: dict[str, Any]) -> str:

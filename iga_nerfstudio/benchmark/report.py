@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from iga_nerfstudio.benchmark.experiments_page import (
     render_experiment2,
 )
 from iga_nerfstudio.benchmark.rays_page import plot_rays, render_rays
-from iga_nerfstudio.benchmark.record import origin
+from iga_nerfstudio.benchmark.record import origin, read_results
 
 Figures = dict[str, Any]
 
@@ -65,8 +64,7 @@ def render_report(results: Path) -> str:
     """
     parts = [HEADER]
     for name, section in SECTIONS.items():
-        for path in sorted(results.glob(f"{name}*.json")):
-            result = json.loads(path.read_text())
+        for path, result in read_results(results, name):
             parts.append(section(result["figures"]) + origin(path, result))
     if len(parts) == 1:
         raise ValueError(f"There is no result in {results}. Measure first: iga-bench kernel, iga-bench images, ...")
