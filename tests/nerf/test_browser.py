@@ -57,7 +57,7 @@ class Training:
             "--pipeline.model.num-coarse-samples", 8, "--pipeline.model.num-importance-samples", 8,
             "--pipeline.datamanager.train-num-rays-per-batch", 128, "--logging.steps-per-log", 2,
             "--steps-per-eval-image", 100000, "--steps-per-eval-batch", 100000,
-            "--viewer.max-num-display-images", 8,
+            "--viewer.max-num-display-images", 8, "--steps-per-save", 40,
         ]  # fmt: skip
         environment = os.environ | {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
         with self.log_path.open("w") as log:
@@ -189,6 +189,33 @@ def test_the_representatives_are_drawn(browser: Any, training: Training) -> None
     page.get_by_label("Show representatives").click()
     training.wait_for(lambda: red() > before + 50)
     page.close()
+
+
+def test_a_saved_run_shows_its_history(browser: Any, training: Training, tmp_path: Path) -> None:
+    training.wait_for(lambda: list((training.folder / "nerfstudio_models").glob("*.ckpt")), seconds=120)
+    port = find_port("127.0.0.1", 18100)
+    with (tmp_path / "log.txt").open("w") as log:
+        viewer = subprocess.Popen(
+            [COMMANDS / "ns-viewer", "--load-config", training.folder / "config.yml",
+             "--viewer.websocket-host", "127.0.0.1", "--viewer.websocket-port", str(port)],
+            stdout=log, stderr=log, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        )  # fmt: skip
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    try:
+        end = time.monotonic() + 90
+        while "Viewer running" not in (tmp_path / "log.txt").read_text():
+            assert viewer.poll() is None, (tmp_path / "log.txt").read_text()[-2000:]
+            assert time.monotonic() < end
+            time.sleep(0.5)
+        page.goto(f"http://127.0.0.1:{port}")
+        page.get_by_text("effective rank", exact=False).first.wait_for(timeout=WAIT_MS)
+        page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for(timeout=WAIT_MS, state="attached")
+        # Nothing is trained here, so there is nothing to change.
+        assert page.get_by_label("Adjust gradients").count() == 0
+    finally:
+        page.close()
+        viewer.kill()
+        viewer.wait()
 
 
 def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Path) -> None:

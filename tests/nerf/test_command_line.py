@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -97,13 +98,28 @@ def test_evaluation_and_rendering(trained, tmp_path):
         "--output-path",
         tmp_path,
         "--split",
-        "test",
+        "train+test",
         "--image-format",
         "png",
+        "--rendered-output-names",
+        "rgb",
+        "gt-rgb",
+        "coarse_fine_difference",
+        "error",
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    for name in ("rgb", "gt-rgb"):
-        assert Image.open(tmp_path / "test" / name / "r_0.png").size == (24, 24)
+    shown = {
+        (split, name): np.asarray(Image.open(tmp_path / split / name / "r_0.png"), dtype=int)
+        for split in ("train", "test")
+        for name in ("rgb", "gt-rgb", "coarse_fine_difference", "error")
+    }
+    assert {picture.shape for picture in shown.values()} == {(24, 24, 3)}
+    # The error is that of a training view; no other view has one. Its colours begin with the darkest one for none.
+    none = shown["test", "error"]
+    assert (none == none[0, 0]).all()
+    wrong = np.abs(shown["train", "rgb"] - shown["train", "gt-rgb"]).sum(-1)
+    brightness = shown["train", "error"].sum(-1)
+    assert np.corrcoef(wrong.ravel(), brightness.ravel())[0, 1] > 0.5
 
 
 def test_resuming_goes_on_from_the_checkpoint(trained, scene, tmp_path):
