@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.benchmark.ablations_page import ablations_table
 from iga_nerfstudio.benchmark.blender_page import blender_table
 from iga_nerfstudio.benchmark.cost_page import options_table, scaling_table, step_table
 from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
@@ -505,6 +506,28 @@ class Experiment2:
 
 
 @dataclass
+class Ablations:
+    """The paper's ablations on photographs: representatives and group sizes."""
+
+    data: Path
+    """Folder of the images, <name>.png."""
+    budget: Budget = "cpu"
+    """A minute, two CPU cores in under an hour at smaller sizes, or the paper's sizes."""
+    jobs: int = 2
+    """Trainings at once, one CPU thread each."""
+    runs: Path = Path("outputs/bench/ablations")
+    """Folder of the trainings; finished ones are not repeated."""
+    output: Path = RESULTS / "ablations.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.ablations import SIZES, measure_ablations
+
+        return {"budget": self.budget} | measure_ablations(self.data, SIZES[self.budget], self.runs, self.jobs)
+
+
+@dataclass
 class Report:
     """Generate the pages under docs/ from the results."""
 
@@ -529,6 +552,7 @@ COMMANDS: dict[str, Any] = {
     "viewer": ViewerCost,
     "experiment1": Experiment1,
     "experiment2": Experiment2,
+    "ablations": Ablations,
     "report": Report,
 }
 
@@ -541,6 +565,7 @@ TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
     Rays: rays_table,
     Experiment1: experiment1_table,
     Experiment2: experiment2_table,
+    Ablations: ablations_table,
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from iga_nerfstudio.benchmark.ablations_page import render_ablations
 from iga_nerfstudio.benchmark.blender_page import draw_views, plot_curves, render_blender
 from iga_nerfstudio.benchmark.cost_page import plot_scaling, render_cost
 from iga_nerfstudio.benchmark.experiments_page import (
@@ -45,7 +46,8 @@ def write_report(results: Path, folder: Path) -> None:
             if text is not None:
                 page = folder / f"{name}.md"
                 page.write_text(text)
-                draw(results, page.parent)
+                if draw is not None:
+                    draw(results, page.parent)
     except OSError as error:
         raise ValueError(f"The pages cannot be written to {folder}: {error}.") from error
 
@@ -217,12 +219,13 @@ def _draw_blender(results: Path, folder: Path) -> None:
 
 
 # Pages of their own: what renders each, and what draws its pictures beside it.
-PAGES: dict[str, tuple[Callable[[Path], str | None], Callable[[Path, Path], None]]] = {
+PAGES: dict[str, tuple[Callable[[Path], str | None], Callable[[Path, Path], None] | None]] = {
     "cost": (render_cost, plot_scaling),
     "results/blender": (render_blender, _draw_blender),
     "results/rays": (render_rays, plot_rays),
     "results/experiment1": (render_experiment1, plot_experiment1),
     "results/experiment2": (render_experiment2, plot_experiment2),
+    "results/ablations": (render_ablations, None),
 }
 
 SECTIONS: dict[str, Callable[[Figures], str]] = {

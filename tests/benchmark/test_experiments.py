@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import layerwise_entk, leading_eigenpairs, sum_of_logits
-from iga_nerfstudio.benchmark import experiment1, experiment2
+from iga_nerfstudio.benchmark import ablations, experiment1, experiment2
+from iga_nerfstudio.benchmark.ablations import measure_ablations
+from iga_nerfstudio.benchmark.ablations_page import ablations_table
 from iga_nerfstudio.benchmark.experiment1 import Experiment1Size, circle, measure_experiment1
 from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
 from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
@@ -124,3 +127,45 @@ def test_words_say_where_the_error_does_not_fall() -> None:
     falling = [mean(0, 0.9), mean(1, 0.5), mean(2, 0.1)]
     assert _monotonicity(falling, "60") == "p = 4: the error at 60 Hz falls with every step of end (0.900 to 0.100)."
     assert "does not fall from end 1 to 3 (" in _monotonicity([*falling[:2], mean(3, 0.6)], "60")
+
+
+def test_the_ablations(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "kodim01.png")
+    told: list[str] = []
+    size = ablations.SIZES["smoke"]
+    figures = measure_ablations(tmp_path, size, tmp_path / "runs", 1, told.append)
+    # ReLU's 25 eigenvalues want more patches than there are at four times the side; SIREN has one rate.
+    assert set(figures["means"]["plain"]) == {"relu", "pe", "siren"}
+    assert set(figures["means"]["plain, rate of IGA"]) == {"relu", "pe"}
+    assert figures["means"]["patches four times as large"] == {}
+    assert len(told) == len(figures["trainings"]) == 11 * 3 - 1 - 3
+    page = report("ablations", figures, tmp_path)
+    assert ablations_table(figures) in page
+    plain, largest = (figures["means"][case]["pe"] for case in ("plain", "largest residual"))
+    assert f"| {largest:.2f} ({largest - plain:+.2f}) |" in page
+    assert "| 25.44 (+1.35) | 34.09 (+3.63) | 34.85 (+1.15) |" in page
+
+
+def test_cases_differ_in_what_they_are_named_for() -> None:
+    size = ablations.SIZES["full"]
+
+    def chosen(case: str) -> tuple[Any, ...]:
+        config = ablations.configure("pe", case, size)
+        own = config.adjustment
+        return (own.enabled, own.representative, own.num_representatives, config.patch_size, config.optimizer.lr)
+
+    assert chosen("plain")[0] is chosen("plain, rate of IGA")[0] is False
+    assert (chosen("plain")[4], chosen("plain, rate of IGA")[4]) == (1e-3, 5e-3)
+    assert chosen("largest residual") == (True, "largest_residual", 1, 32, 5e-3)
+    assert chosen("random once")[1:3] == ("random_once", 1)
+    assert chosen("random each step")[1:3] == ("random", 1)
+    assert chosen("mean of 8")[1:3] == ("mean", 8)
+    assert [chosen(f"patches {how} as large")[3] for how in ("half", "twice", "four times")] == [16, 64, 128]
+    config = ablations.configure("relu", "largest residual", size)
+    assert (config.adjustment.end, config.network.hidden_dim, config.max_num_iterations) == (25, 256, 10_000)
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"There is no image .*kodim01\.png"):
+        measure_ablations(tmp_path, ablations.SIZES["smoke"], tmp_path / "runs", 1)

@@ -1,0 +1,171 @@
+"""The paper's ablations on photographs: who stands for a group (Table 6), and how large groups are (Table 7)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from iga_nerfstudio.benchmark.trainings import train_all
+from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.image import ImageConfig, fit_image
+
+Network = Literal["relu", "pe", "siren"]
+
+# Balanced eigenvalues and Adam's learning rate, as in the paper: with the adjustment, and without.
+_END: dict[Network, int] = {"relu": 25, "pe": 20, "siren": 20}
+_RATES: dict[Network, tuple[float, float]] = {"relu": (5e-3, 1e-3), "pe": (5e-3, 1e-3), "siren": (1e-3, 1e-3)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a table.
+
+    Attributes:
+        representative: Who stands for a group; None is plain training.
+        num_representatives: Points per group.
+        patch_factor: Side of a patch over the size's own.
+    """
+
+    representative: str | None = "largest_residual"
+    num_representatives: int = 1
+    patch_factor: float = 1.0
+
+
+CASES = {
+    "plain": Case(None),
+    # The same at the learning rate that the adjusted ones have.
+    "plain, rate of IGA": Case(None),
+    "largest residual": Case(),
+    "random once": Case("random_once"),
+    "random each step": Case("random"),
+    "middle": Case("middle"),
+    "mean of 2": Case("mean", 2),
+    "mean of 4": Case("mean", 4),
+    "mean of 8": Case("mean", 8),
+    "patches half as large": Case(patch_factor=0.5),
+    "patches twice as large": Case(patch_factor=2.0),
+    "patches four times as large": Case(patch_factor=4.0),
+}
+
+
+@dataclass(frozen=True)
+class AblationSize:
+    """What all trainings share.
+
+    Attributes:
+        images: Names of the images.
+        max_side: Images are shrunk to that many pixels.
+        patch_size: Side of a patch in pixels.
+        hidden_dim: Width of the networks.
+        num_iterations: Training steps.
+        seed: Seed of the networks.
+    """
+
+    images: tuple[str, ...]
+    max_side: int
+    patch_size: int
+    hidden_dim: int
+    num_iterations: int
+    seed: int = 42
+
+
+SIZES = {
+    "smoke": AblationSize(("kodim01",), 32, 4, 16, 10),
+    "cpu": AblationSize(("kodim01", "kodim02", "kodim03"), 96, 4, 64, 1000),
+    "full": AblationSize(("kodim01", "kodim02", "kodim03"), 768, 32, 256, 10_000),
+}
+
+
+def measure_ablations(
+    data: Path, size: AblationSize, runs: Path, jobs: int, tell: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Fit every image in every case.
+
+    Args:
+        data: Folder of the images, ``<name>.png``.
+        size: What all trainings share.
+        runs: Folder of finished trainings; those in it are not repeated.
+        jobs: Trainings at once, one thread each.
+        tell: Told about every finished training.
+
+    Returns:
+        The trainings, and every case's mean PSNR over the images by network.
+
+    Raises:
+        ValueError: If an image is missing.
+    """
+    for image in size.images:
+        if not (data / f"{image}.png").is_file():
+            raise ValueError(f"There is no image {data / image}.png.")
+    folder = runs / "-".join(str(value) for value in list(asdict(size).values())[1:])
+    trainings = {
+        folder / f"{image}-{network}-{case.replace(' ', '_')}.json": partial(
+            _train, data / f"{image}.png", network, case, size
+        )
+        for case in CASES
+        for network in _END
+        if not (case == "plain, rate of IGA" and len(set(_RATES[network])) == 1)
+        if _groups_suffice(case, network, size)
+        for image in size.images
+    }
+    outcomes = train_all(trainings, jobs, tell)
+    means = {
+        case: {
+            network: statistics.mean(psnr)
+            for network in _END
+            if (psnr := [run["psnr"] for run in outcomes if (run["case"], run["network"]) == (case, network)])
+        }
+        for case in CASES
+    }
+    return {**asdict(size), "trainings": outcomes, "means": means}
+
+
+def _patch_size(case: str, size: AblationSize) -> int:
+    return max(int(size.patch_size * CASES[case].patch_factor), 1)
+
+
+def _groups_suffice(case: str, network: Network, size: AblationSize) -> bool:
+    """Whether photographs of 3:2 have more patches than eigenvalues are balanced."""
+    patch = _patch_size(case, size)
+    return (size.max_side // patch) * (2 * size.max_side // 3 // patch) > _END[network]
+
+
+def configure(network: Network, case: str, size: AblationSize) -> ImageConfig:
+    """The settings of one training."""
+    chosen = CASES[case]
+    adjustment = TaskAdjustmentConfig(enabled=chosen.representative is not None, end=_END[network])
+    if chosen.representative is not None:
+        adjustment = replace(
+            adjustment,
+            representative=cast(Any, chosen.representative),
+            num_representatives=chosen.num_representatives,
+        )
+    rate = _RATES[network][case == "plain"]
+    return ImageConfig(
+        max_side=size.max_side,
+        patch_size=_patch_size(case, size),
+        max_num_iterations=size.num_iterations,
+        steps_per_eval=size.num_iterations,
+        network=NetworkConfig(network, size.hidden_dim),
+        adjustment=adjustment,
+        optimizer=OptimizerConfig("adam", rate),
+        machine=MachineConfig(seed=size.seed, device_type="cpu"),
+    )
+
+
+def _train(image: Path, network: Network, case: str, size: AblationSize) -> dict[str, Any]:
+    """Train once; the final PSNR."""
+    config = configure(network, case, size)
+    task_fit = fit_image(image, replace(config, lpips_backbone=None))
+    return {
+        "image": image.stem,
+        "network": network,
+        "case": case,
+        "psnr": task_fit.record.evaluations["psnr"][1][-1],
+        "best_psnr": task_fit.best_metrics["psnr"],
+    }
