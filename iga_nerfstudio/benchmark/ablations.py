@@ -76,7 +76,7 @@ class AblationSize:
 
 SIZES = {
     "smoke": AblationSize(("kodim01",), 32, 4, 16, 10),
-    "cpu": AblationSize(("kodim01", "kodim02", "kodim03"), 96, 4, 64, 1000),
+    "cpu": AblationSize(("kodim01", "kodim02", "kodim03"), 96, 4, 64, 500),
     "full": AblationSize(("kodim01", "kodim02", "kodim03"), 768, 32, 256, 10_000),
 }
 

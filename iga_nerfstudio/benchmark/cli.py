@@ -528,6 +528,32 @@ class Ablations:
 
 
 @dataclass
+class All:
+    """Every experiment of the paper that there is a command for, at one budget."""
+
+    data: Path
+    """Folder of the images, <name>.png."""
+    budget: Budget = "cpu"
+    """A minute, two CPU cores in under two hours at smaller sizes, or the paper's sizes."""
+    jobs: int = 2
+    """Trainings at once, one CPU thread each."""
+    runs: Path = Path("outputs/bench")
+    """Folder of the trainings; finished ones are not repeated."""
+    output: Path = RESULTS
+    """Folder of the files to write."""
+
+    def parts(self) -> tuple[Any, ...]:
+        """The commands."""
+        names = ("experiment1", "experiment2", "ablations")
+        places = {name: (self.runs / name, self.output / f"{name}.json") for name in names}
+        return (
+            Experiment1(self.budget, self.jobs, *places["experiment1"]),
+            Experiment2(self.budget, self.jobs, *places["experiment2"]),
+            Ablations(self.data, self.budget, self.jobs, *places["ablations"]),
+        )
+
+
+@dataclass
 class Report:
     """Generate the pages under docs/ from the results."""
 
@@ -553,6 +579,7 @@ COMMANDS: dict[str, Any] = {
     "experiment1": Experiment1,
     "experiment2": Experiment2,
     "ablations": Ablations,
+    "all": All,
     "report": Report,
 }
 
@@ -569,6 +596,13 @@ TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
 }
 
 
+def _parts(chosen: Any) -> tuple[Any, ...]:
+    """The measurements of a command."""
+    if isinstance(chosen, Report):
+        return ()
+    return chosen.parts() if isinstance(chosen, All) else (chosen,)
+
+
 def main() -> None:
     """Entry point of ``iga-bench``."""
     reuse_host_memory()
@@ -577,10 +611,10 @@ def main() -> None:
     try:
         if isinstance(chosen, Report):
             write_report(chosen.results, chosen.output)
-        else:
-            figures = chosen.measure()
-            write_result(chosen.output, figures)
-            table = TABLES.get(type(chosen))
+        for part in _parts(chosen):
+            figures = part.measure()
+            write_result(part.output, figures)
+            table = TABLES.get(type(part))
             console.print(figures if table is None else Markdown(table(figures)))
     except (ValueError, CommandError) as error:
         console.print(f"iga-bench: {error}", style="red", markup=False, soft_wrap=True)

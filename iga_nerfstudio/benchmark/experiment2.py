@@ -46,7 +46,7 @@ class Experiment2Size:
 
 SIZES = {
     "smoke": Experiment2Size((3,), (8,), (0,), 256, 24, 60, 1e-3, 6),
-    "cpu": Experiment2Size((1, 3, 5, 7), (1, 4, 8), (0, 1, 2), 512, 128, 4000, 2e-4),
+    "cpu": Experiment2Size((1, 3, 5, 7), (1, 4, 8), (0, 1, 2), 512, 128, 2000, 3e-4),
     "full": Experiment2Size((1, 2, 3, 4, 5, 6, 7), (1, 4, 8), tuple(range(10))),
 }
 

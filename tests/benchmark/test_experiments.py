@@ -16,6 +16,7 @@ from iga_nerfstudio.adjustment import layerwise_entk, leading_eigenpairs, sum_of
 from iga_nerfstudio.benchmark import ablations, experiment1, experiment2
 from iga_nerfstudio.benchmark.ablations import measure_ablations
 from iga_nerfstudio.benchmark.ablations_page import ablations_table
+from iga_nerfstudio.benchmark.cli import main
 from iga_nerfstudio.benchmark.experiment1 import Experiment1Size, circle, measure_experiment1
 from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
 from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
@@ -169,3 +170,25 @@ def test_cases_differ_in_what_they_are_named_for() -> None:
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"There is no image .*kodim01\.png"):
         measure_ablations(tmp_path, ablations.SIZES["smoke"], tmp_path / "runs", 1)
+
+
+def test_all_of_them_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each at its budget, into files of its own."""
+    image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "kodim01.png")
+    words = [
+        "all",
+        "--data",
+        tmp_path,
+        "--budget",
+        "smoke",
+        "--runs",
+        tmp_path / "runs",
+        "--output",
+        tmp_path / "results",
+    ]
+    monkeypatch.setattr("sys.argv", ["iga-bench", *map(str, words)])
+    main()
+    written = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results").iterdir()}
+    assert set(written) == {"experiment1", "experiment2", "ablations"}
+    assert {result["figures"]["budget"] for result in written.values()} == {"smoke"}
