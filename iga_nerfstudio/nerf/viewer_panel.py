@@ -129,7 +129,9 @@ class AdjustmentPanel(ViewerControl):
             try:
                 if self.viser_server.get_clients():
                     self._update()
-            except Exception:  # whatever it is, it must neither end the panel nor the training
+            except Exception as error:  # whatever it is, it must neither end the panel nor the training
+                if isinstance(error, RuntimeError) and "after shutdown" in str(error):
+                    return  # the viewer has been stopped
                 logger.exception("IGA: the viewer's panel could not be updated; training goes on.")
 
     def _update(self) -> None:
