@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from iga_nerfstudio.nerf.trainer import find_port
+from iga_nerfstudio.scenes import write_demo_scene
 from tests.nerf.test_command_line import COMMANDS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -219,14 +219,13 @@ def test_a_saved_run_shows_its_history(browser: Any, training: Training, tmp_pat
 
 
 def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Path) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
-    Image.fromarray(image).save(tmp_path / "photo.png")
+    view = write_demo_scene(tmp_path / "scene", resolution=96, num_train=1, num_val=1, num_test=1) / "train" / "r_0.png"
     subprocess.run(
-        [Path(sys.executable).parent / "iga-image", "--data", tmp_path / "photo.png", "--output-dir", tmp_path / "out",
-         "--max-num-iterations", "20", "--network.hidden-dim", "16"],
-        check=True, capture_output=True, timeout=240,
+        [COMMANDS / "iga-image", "--data", view, "--output-dir", "out", "--experiment-name", "demo",
+         "--timestamp", "report", "--max-num-iterations", "100", "--network.hidden-dim", "32"],
+        check=True, capture_output=True, timeout=240, cwd=tmp_path,
     )  # fmt: skip
-    (report,) = (tmp_path / "out").glob("*/*/*/report.html")
+    report = tmp_path / "out" / "demo" / "iga-image" / "report" / "report.html"
     page = browser.new_page(viewport={"width": 1100, "height": 1400})
     problems: list[str] = []
     requests: list[str] = []
@@ -235,7 +234,7 @@ def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Pat
     page.on("request", lambda request: requests.append(request.url))
     page.goto(report.as_uri())
     found = page.locator("#found")
-    assert found.evaluate("image => image.naturalWidth") == 48
+    assert found.evaluate("image => image.naturalWidth") == 96
     whole = page.locator("#scale").inner_text()
     page.locator("#view").hover()
     page.mouse.wheel(0, -600)
