@@ -26,8 +26,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Every module by name: of packages that say what they export, pdoc would leave the others out.
+docs: MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(shell find iga_nerfstudio -name '*.py' | sort))))
 docs: $(READY)  ## The reference of all modules from their docstrings, to site/.
-	$(BIN)/pdoc --docformat google --output-directory site iga_nerfstudio
+	$(BIN)/pdoc --docformat google --output-directory site $(MODULES)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info outputs data site
