@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -51,6 +53,7 @@ class AdjustmentPanel(ViewerControl):
         self._history = history
         self._points = points
         self._representatives = representatives
+        self._changes: queue.Queue[str] = queue.Queue()
 
     def _setup(self, viewer: Any) -> None:
         """Called by nerfstudio with its viewer, once."""
@@ -66,8 +69,8 @@ class AdjustmentPanel(ViewerControl):
             self._summary = gui.add_markdown("")
             self._controls = {} if viewer.trainer is None else self._add_controls()
             self._message = gui.add_markdown("", visible=False)
-            self._spectrum_plot = gui.add_plotly(spectrum_figure(None), aspect=1.5)
-            self._history_plot = gui.add_plotly(history_figure([]), aspect=1.5)
+            self._spectrum_plot = gui.add_plotly(spectrum_figure(None), aspect=0.75)
+            self._history_plot = gui.add_plotly(history_figure([]), aspect=0.75)
             self._show_points = gui.add_checkbox(
                 "Show representatives",
                 initial_value=False,
@@ -90,7 +93,8 @@ class AdjustmentPanel(ViewerControl):
             "refresh_interval": gui.add_number("Refresh interval", initial_value=adjuster.refresh_interval, min=1),
         }
         for name, control in controls.items():
-            control.on_update(lambda _, name=name: self._change(name))
+            # viser tells other clients of the new value after this, so that it must not be put back in here.
+            control.on_update(lambda _, name=name: self._changes.put(name))
         return controls
 
     def _change(self, name: str) -> None:
@@ -104,6 +108,7 @@ class AdjustmentPanel(ViewerControl):
                 self._reconfigure({name: value})
                 step = self._adjuster.diagnostics.step
         except ValueError as error:
+            time.sleep(0.1)  # until viser has told the others
             self._controls[name].value = current
             self._say(f"**Not changed.** {error}")
         else:
@@ -123,16 +128,25 @@ class AdjustmentPanel(ViewerControl):
         self._message.visible = bool(text)
 
     def _keep_updating(self) -> None:
-        """Update while somebody looks; a thread of its own, so that training does not wait for plots."""
-        waiter = threading.Event()
-        while not waiter.wait(UPDATE_SECONDS):
+        """Make changes and update while somebody looks; a thread of its own, so that training does not wait for it."""
+        while True:
             try:
+                name = self._next_change()
+                if name is not None:
+                    self._change(name)
                 if self.viser_server.get_clients():
                     self._update()
             except Exception as error:  # whatever it is, it must neither end the panel nor the training
                 if isinstance(error, RuntimeError) and "after shutdown" in str(error):
                     return  # the viewer has been stopped
                 logger.exception("IGA: the viewer's panel could not be updated; training goes on.")
+
+    def _next_change(self) -> str | None:
+        """A widget that was changed, or None after a while without."""
+        try:
+            return self._changes.get(timeout=UPDATE_SECONDS)
+        except queue.Empty:
+            return None
 
     def _update(self) -> None:
         """Show the latest spectrum and the history, if there is something new."""

@@ -129,8 +129,6 @@ def test_the_panel_and_a_render_are_seen(browser: Any, training: Training) -> No
     # A render arrived, and it is more than one colour.
     training.wait_for(lambda: re.search(r"Resolution:(?:\s|<[^>]*>)*[1-9]\d*x[1-9]", page.content()))
     training.wait_for(lambda: pixels(page).std() > 5)
-    if PICTURES:
-        page.screenshot(path=f"{PICTURES}/viewer.png")
     page.close()
 
 
@@ -188,6 +186,15 @@ def test_the_representatives_are_drawn(browser: Any, training: Training) -> None
     before = red()
     page.get_by_label("Show representatives").click()
     training.wait_for(lambda: red() > before + 50)
+    if PICTURES:
+        page.set_viewport_size({"width": 1280, "height": 1200})
+        page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
+        page.mouse.move(450, 450)
+        for _ in range(12):  # away from the scene, that more of it is seen
+            page.mouse.wheel(0, 400)
+            page.wait_for_timeout(500)
+        training.wait_for(lambda: len(re.findall(r"Resolution:(?:\s|<[^>]*>)*[45]\d\dx", page.content())))
+        page.screenshot(path=f"{PICTURES}/viewer.png")
     page.close()
 
 
@@ -203,7 +210,7 @@ def test_a_saved_run_shows_its_history(browser: Any, training: Training, tmp_pat
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     try:
         end = time.monotonic() + 90
-        while "Viewer running" not in (tmp_path / "log.txt").read_text():
+        while "HTTP" not in (tmp_path / "log.txt").read_text():
             assert viewer.poll() is None, (tmp_path / "log.txt").read_text()[-2000:]
             assert time.monotonic() < end
             time.sleep(0.5)
@@ -222,7 +229,7 @@ def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Pat
     view = write_demo_scene(tmp_path / "scene", resolution=96, num_train=1, num_val=1, num_test=1) / "train" / "r_0.png"
     subprocess.run(
         [COMMANDS / "iga-image", "--data", view, "--output-dir", "out", "--experiment-name", "demo",
-         "--timestamp", "report", "--max-num-iterations", "100", "--network.hidden-dim", "32"],
+         "--timestamp", "report", "--max-num-iterations", "600" if PICTURES else "60", "--network.hidden-dim", "32"],
         check=True, capture_output=True, timeout=240, cwd=tmp_path,
     )  # fmt: skip
     report = tmp_path / "out" / "demo" / "iga-image" / "report" / "report.html"
@@ -246,6 +253,7 @@ def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Pat
     assert page.locator("#scale").inner_text() == whole
     if PICTURES:
         page.locator("#mode").uncheck()
+        page.locator("#wipe").fill("50")
         page.screenshot(path=f"{PICTURES}/report.png")
     assert problems == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
