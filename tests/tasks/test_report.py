@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks.cli import main
 from iga_nerfstudio.tasks.config import MachineConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
+from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, load_image_task
 from iga_nerfstudio.tasks.report import as_picture, write_report
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
@@ -104,3 +106,28 @@ def test_a_signal_is_drawn_in_the_frame_of_its_truth() -> None:
     assert not np.array_equal(truth, found)
     # The frame itself is at the same place in both.
     assert np.array_equal(truth[:, :20], found[:, :20])
+
+
+def test_a_run_leaves_a_report_and_pictures_for_tensorboard(tmp_path: Path) -> None:
+    """Pictures at every evaluation, the first before training; no larger than a page shows."""
+    image = np.random.default_rng(0).integers(0, 256, (20, 1100, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "wide.png")
+    words = [
+        "--data", tmp_path / "wide.png", "--output-dir", tmp_path, "--timestamp", "now", "--max-num-iterations", 4,
+        "--steps-per-eval", 2, "--network.hidden-dim", 8, "--adjustment.end", 3, "--machine.device-type", "cpu",
+    ]  # fmt: skip
+    assert main(ImageConfig, load_image_task, list(map(str, words))) == 0
+    folder = tmp_path / "wide" / "iga-image" / "now"
+    page = (folder / "report.html").read_text()
+    assert "iga-image: wide, now" in page
+    assert pictures_in(page)["ground truth"].shape == image.shape
+    assert {"error", "spectrum", "training"} <= set(pictures_in(page))
+    assert "hidden_dim: 8" in page
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    (tag,) = events.Tags()["images"]
+    assert tag == "truth and reconstruction"
+    pictures = events.Images(tag)
+    assert [picture.step for picture in pictures] == [0, 2, 4]
+    # Both at a third of their size, side by side.
+    assert (pictures[0].width, pictures[0].height) == (2 * 367, 7)
