@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from torch import Tensor
 
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster, require_enough_groups
-from iga_nerfstudio.adjustment.history import Spectrum, SpectrumHistory
+from iga_nerfstudio.adjustment.history import Spectrum, SpectrumHistory, latest_spectrum
 from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.adjustment.representatives import Representative
 
@@ -102,9 +102,8 @@ class AdjustmentPanel(ViewerControl):
         value, current = self._controls[name].value, getattr(self._adjuster, name)
         if value == current:  # also after it was put back
             return
-        lock = self.viewer.train_lock
         try:
-            with nullcontext() if lock is None else lock:
+            with self._between_steps():
                 self._reconfigure({name: value})
                 step = self._adjuster.diagnostics.step
         except ValueError as error:
@@ -150,17 +149,27 @@ class AdjustmentPanel(ViewerControl):
 
     def _update(self) -> None:
         """Show the latest spectrum and the history, if there is something new."""
-        spectra = self._history.spectra
-        if not spectra or spectra[-1].step == self._shown_step:
-            self._summary.content = summary(self._adjuster, spectra[-1] if spectra else None)
+        latest = self._latest_spectrum()
+        self._summary.content = summary(self._adjuster, latest)
+        if latest is None or latest.step == self._shown_step:
             return
-        self._shown_step = spectra[-1].step
+        self._shown_step = latest.step
         with self.viser_server.atomic():
-            self._summary.content = summary(self._adjuster, spectra[-1])
             spectrum_figure, history_figure = self._figures
-            self._spectrum_plot.figure = spectrum_figure(spectra[-1])
-            self._history_plot.figure = history_figure(spectra)
+            self._spectrum_plot.figure = spectrum_figure(latest)
+            self._history_plot.figure = history_figure(self._history.spectra)
             self._draw_points()
+
+    def _latest_spectrum(self) -> Spectrum | None:
+        """The latest step's, or of a run that is over the last that was recorded."""
+        if len(self._adjuster.diagnostics.eigenvalues):
+            with self._between_steps():
+                return latest_spectrum(self._adjuster)
+        return self._history.spectra[-1] if self._history.spectra else None
+
+    def _between_steps(self) -> AbstractContextManager[Any]:
+        """While this is held, no training step is under way."""
+        return self.viewer.train_lock or nullcontext()
 
     def _draw_points(self) -> None:
         points = self._points() if self._show_points.value else None
