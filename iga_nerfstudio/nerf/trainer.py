@@ -19,6 +19,7 @@ from nerfstudio.engine.trainer import Trainer, TrainerConfig
 from nerfstudio.utils import comms
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.nerf.fair_lock import FairLock
 
 logger = logging.getLogger("iga_nerfstudio")
 
@@ -35,6 +36,11 @@ class IGATrainer(Trainer):
     """Writes checkpoints atomically, and says what is wrong with one that cannot be read."""
 
     config: IGATrainerConfig
+
+    def __init__(self, config: IGATrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(config, local_rank, world_size)
+        # Steps of milliseconds would keep the viewer's threads from ever getting nerfstudio's.
+        self.train_lock = FairLock()  # type: ignore[assignment]
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """As nerfstudio's; on a CPU, training steps then use their memory again."""
