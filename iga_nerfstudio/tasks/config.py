@@ -21,6 +21,8 @@ class TaskAdjustmentConfig:
     """Last balanced eigenvalue: larger acts more strongly, 0 is plain training. Less than the number of groups."""
     rule: Literal["adam", "sgd"] | None = None
     """Balance to eigenvalue end + 1 (adam; for Muon too) or start (sgd); what suits the optimiser if not given."""
+    power: float = 1.0
+    """How far the balanced eigenvalues are brought to that one, in (0, 1]; 1 is all the way, as in the paper."""
     representative: Literal["largest_residual", "previous_residual", "random", "random_once", "middle", "mean"] = (
         "largest_residual"
     )
