@@ -19,6 +19,7 @@ from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_
 from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 from iga_nerfstudio.adjustment.representatives import (
+    BY_RESIDUAL,
     SCORED,
     Chosen,
     Representative,
@@ -274,7 +275,7 @@ class InductiveGradientAdjuster:
         """
         if not self.active:
             return prediction
-        if self.representative in ("largest_residual", "previous_residual") and scores is None:
+        if self.representative in (*BY_RESIDUAL, "previous_residual") and scores is None:
             if target is None:
                 raise ValueError(
                     f"Representative {self.representative!r} needs the target: pass adjuster(prediction, inputs, "

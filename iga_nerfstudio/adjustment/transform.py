@@ -50,8 +50,8 @@ def validate_power(power: float) -> None:
     """
     if not 0 < power <= 1:
         raise ValueError(
-            f"power says how far eigenvalues are brought to their target and lies in (0, 1], got {power}. Use 1 for all "
-            "the way, and end=0 to leave gradients unadjusted."
+            f"power says how far eigenvalues are brought to their target and lies in (0, 1], got {power}. Use 1 for "
+            "all the way, and end=0 to leave gradients unadjusted."
         )
 
 
