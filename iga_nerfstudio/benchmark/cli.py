@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 
 from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.benchmark.ablations_page import ablations_table
+from iga_nerfstudio.benchmark.balance_page import balance_table
 from iga_nerfstudio.benchmark.blender_page import blender_table
 from iga_nerfstudio.benchmark.cost_page import options_table, scaling_table, step_table
 from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
@@ -248,7 +249,7 @@ class ImagePair:
             max_num_iterations=self.max_num_iterations,
             steps_per_eval=max(self.max_num_iterations // 10, 1),
             network=NetworkConfig(self.network),
-            adjustment=TaskAdjustmentConfig(representative=self.representative),
+            adjustment=TaskAdjustmentConfig(end=20, representative=self.representative),
             optimizer=OptimizerConfig(self.optimizer),
             machine=MachineConfig(self.seed, points_per_chunk=self.points_per_chunk),
             lpips_backbone=self.lpips_backbone,
@@ -528,6 +529,31 @@ class Ablations:
 
 
 @dataclass
+class Balance:
+    """How to balance under Adam and Muon: chosen on some photographs, judged on others."""
+
+    data: Path
+    """Folder of the images, <name>.png."""
+    budget: Budget = "cpu"
+    """A minute, two CPU cores in under an hour at smaller sizes, or the paper's sizes."""
+    jobs: int = 2
+    """Trainings at once, one CPU thread each."""
+    device: Device | None = None
+    """Where to train; the GPU where there is one if not given."""
+    runs: Path = Path("outputs/bench/balance")
+    """Folder of the trainings; finished ones are not repeated."""
+    output: Path = RESULTS / "balance.json"
+    """File to write."""
+
+    def measure(self) -> dict[str, Any]:
+        """Run the measurement."""
+        from iga_nerfstudio.benchmark.balance import SIZES, measure_balance
+
+        device = self.device or default_device()
+        return {"budget": self.budget} | measure_balance(self.data, SIZES[self.budget], device, self.runs, self.jobs)
+
+
+@dataclass
 class All:
     """Every experiment of the paper that there is a command for, at one budget."""
 
@@ -579,6 +605,7 @@ COMMANDS: dict[str, Any] = {
     "experiment1": Experiment1,
     "experiment2": Experiment2,
     "ablations": Ablations,
+    "balance": Balance,
     "all": All,
     "report": Report,
 }
@@ -593,6 +620,7 @@ TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
     Experiment1: experiment1_table,
     Experiment2: experiment2_table,
     Ablations: ablations_table,
+    Balance: balance_table,
 }
 
 

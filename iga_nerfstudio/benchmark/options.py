@@ -143,7 +143,7 @@ def _task(network: NetworkKind, option: OptionName, pixels: Any, size: OptionsSi
         max_num_iterations=size.num_iterations,
         steps_per_eval=size.num_iterations,
         network=NetworkConfig(network, size.hidden_dim),
-        adjustment=replace(TaskAdjustmentConfig(), **chosen.adjustment),
+        adjustment=replace(TaskAdjustmentConfig(end=20), **chosen.adjustment),
         optimizer=OptimizerConfig(size.optimizer),
         machine=replace(MachineConfig(seed, size.device), **chosen.machine),
     )
@@ -193,7 +193,7 @@ def _gradient_errors(
 def _exact_gradient(task: ImageTask, network: CoordinateMLP) -> Tensor:
     """Paper Eq. 4 in float64 by per-sample Jacobians and a full eigendecomposition, all points at once."""
     double = copy.deepcopy(network).double()
-    adjuster = build_adjuster(task.config, double, task.grouping)
+    adjuster = build_adjuster(task.config, double, task.grouping, task.batches.num_groups)
     adjuster.kernel, adjuster.eigen_method = "per_sample", "dense"
     batch = task.batches.next()
     inputs, target = batch.inputs.double(), batch.target.double()

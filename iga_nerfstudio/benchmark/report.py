@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iga_nerfstudio.benchmark.ablations_page import render_ablations
+from iga_nerfstudio.benchmark.balance_page import plot_balance, render_balance
 from iga_nerfstudio.benchmark.blender_page import draw_views, plot_curves, render_blender
 from iga_nerfstudio.benchmark.cost_page import plot_scaling, render_cost
 from iga_nerfstudio.benchmark.experiments_page import (
@@ -226,6 +227,7 @@ PAGES: dict[str, tuple[Callable[[Path], str | None], Callable[[Path, Path], None
     "results/experiment1": (render_experiment1, plot_experiment1),
     "results/experiment2": (render_experiment2, plot_experiment2),
     "results/ablations": (render_ablations, None),
+    "results/balance": (render_balance, plot_balance),
 }
 
 SECTIONS: dict[str, Callable[[Figures], str]] = {

@@ -17,12 +17,14 @@ class TaskAdjustmentConfig:
     """False is the plain run: same network, data, schedule and random numbers."""
     start: int = 1
     """First balanced eigenvalue of the kernel, counted from 1."""
-    end: int = 20
-    """Last balanced eigenvalue: larger acts more strongly, 0 is plain training. Less than the number of groups."""
+    end: int | None = None
+    """Last balanced eigenvalue: larger acts more strongly, 0 is plain training. Less than the number of groups. If not
+    given, a sixth of the groups' number, at most 60, and a power of one half goes with it."""
     rule: Literal["adam", "sgd"] | None = None
     """Balance to eigenvalue end + 1 (adam; for Muon too) or start (sgd); what suits the optimiser if not given."""
-    power: float = 1.0
-    """How far the balanced eigenvalues are brought to that one, in (0, 1]; 1 is all the way, as in the paper."""
+    power: float | None = None
+    """How far the balanced eigenvalues are brought to that one, in (0, 1]: 1 is all the way, as in the paper, and what
+    goes with a given end; 0.5 goes with the automatic one."""
     representative: Literal[
         "largest_residual", "previous_residual", "all_maxima", "random", "random_once", "middle", "mean"
     ] = "largest_residual"

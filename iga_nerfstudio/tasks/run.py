@@ -112,18 +112,20 @@ def _write_models(task: Task[Any], trainer: Trainer, folder: Path, last: bool = 
 
 def _write_report(task: Task[Any], trainer: Trainer, fit: Fit, files: list[Path], folder: Path) -> None:
     """``report.html``."""
-    config = task.config
+    config, adjuster = task.config, trainer.adjuster
     write_report(
         folder / REPORT_FILE,
         f"{config.task}: {config.experiment_name or config.name_of_data()}, {folder.name}",
         {f"last, step {fit.record.steps}": fit.metrics, f"best, step {fit.best_step}": fit.best_metrics},
         {
             "data": config.data or config.name_of_data(),
-            "gradient": f"adjusted, end {config.adjustment.end}" if trainer.adjuster.enabled else "plain",
+            "gradient": f"adjusted, end {trainer.adjuster.end}, power {trainer.adjuster.power:g}"
+            if trainer.adjuster.enabled
+            else "plain",
             "optimiser": config.optimizer.kind,
             "seconds in training steps": f"{fit.record.seconds:.1f}",
             "parameters": f"{sum(p.numel() for p in fit.model.parameters()):,}",
-            "steps left unadjusted": trainer.adjuster.diagnostics.steps_unadjusted,
+            "steps left unadjusted": adjuster.diagnostics.steps_unadjusted,
         },
         task.comparison(fit.model),
         [path for path in files if path.suffix == ".png" and path.stem != "reconstruction"],

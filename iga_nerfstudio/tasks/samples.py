@@ -118,6 +118,10 @@ class Batch:
 class Batches(Protocol):
     """Where training steps get their data."""
 
+    @property
+    def num_groups(self) -> int:
+        """Groups in every batch, n."""
+
     def next(self) -> Batch:
         """The next step's batch."""
 
@@ -136,7 +140,8 @@ class FullBatch:
         grouping: How they form groups.
     """
 
-    def __init__(self, samples: GridSamples, grouping: Grouping) -> None:
+    def __init__(self, samples: GridSamples, grouping: Blocks) -> None:
+        self.num_groups = grouping.num_groups(samples.num_points)
         rows = torch.arange(samples.num_points, device=samples.device)
         self._batch = Batch(samples.coordinates(rows), samples.targets(rows), grouping)
 
@@ -166,11 +171,11 @@ class RandomGroups:
     """
 
     def __init__(self, samples: GridSamples, grouping: Blocks, groups_per_batch: int, seed: int) -> None:
-        self._samples, self._grouping, self._groups_per_batch = samples, grouping, groups_per_batch
-        self._num_groups = grouping.num_groups(samples.num_points)
-        if not 0 < groups_per_batch <= self._num_groups:
+        self._samples, self._grouping, self.num_groups = samples, grouping, groups_per_batch
+        self._all_groups = grouping.num_groups(samples.num_points)
+        if not 0 < groups_per_batch <= self._all_groups:
             raise ValueError(
-                f"A batch of {groups_per_batch} groups cannot be drawn from {self._num_groups} groups of "
+                f"A batch of {groups_per_batch} groups cannot be drawn from {self._all_groups} groups of "
                 f"{grouping.group_size} points each. Use fewer groups per batch, or smaller groups."
             )
         self._generator = torch.Generator().manual_seed(seed)
@@ -179,15 +184,15 @@ class RandomGroups:
     @property
     def batches_per_epoch(self) -> int:
         """Steps in which every group is seen once, those left over aside."""
-        return self._num_groups // self._groups_per_batch
+        return self._all_groups // self.num_groups
 
     def next(self) -> Batch:
         """The next groups of the epoch, or the first of a new one."""
-        if self._position + self._groups_per_batch > len(self._order):
-            self._order = torch.randperm(self._num_groups, generator=self._generator)
+        if self._position + self.num_groups > len(self._order):
+            self._order = torch.randperm(self._all_groups, generator=self._generator)
             self._position = 0
-        groups = self._order[self._position : self._position + self._groups_per_batch]
-        self._position += self._groups_per_batch
+        groups = self._order[self._position : self._position + self.num_groups]
+        self._position += self.num_groups
         rows, filled = self._grouping.members(groups)
         present = rows[filled].to(self._samples.device)
         return Batch(self._samples.coordinates(present), self._samples.targets(present), DrawnGroups(filled))

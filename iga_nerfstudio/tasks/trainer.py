@@ -19,12 +19,15 @@ from torch.nn.functional import mse_loss
 from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
-from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
+from iga_nerfstudio.tasks.config import MachineConfig, TaskAdjustmentConfig, TaskConfig
 from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule
 from iga_nerfstudio.tasks.samples import Batches
 from iga_nerfstudio.tasks.step import accumulate_gradient
 
 logger = logging.getLogger("iga_nerfstudio")
+
+# What the automatic choice of balanced eigenvalues goes by.
+GROUPS_PER_EIGENVALUE, MOST_EIGENVALUES = 6, 60
 
 # Called with the step and named figures: a progress bar, TensorBoard.
 Watcher = Callable[[int, dict[str, float]], None]
@@ -98,7 +101,7 @@ class Trainer:
         self._run = cast(nn.Module, torch.compile(self.network)) if config.machine.compile else self.network
         self.optimizer = build_optimizer(config.optimizer, config.network, self.network)
         self.schedule = build_schedule(config.schedule, self.optimizer, config.max_num_iterations)
-        self.adjuster = build_adjuster(config, self.network, grouping)
+        self.adjuster = build_adjuster(config, self.network, grouping, batches.num_groups)
         self.batches = batches
         self.best = Best()
         self.record = Record()
@@ -287,20 +290,47 @@ def initial_network(config: TaskConfig, sizes: tuple[int, int]) -> CoordinateMLP
     return network.to(choose_device(config.machine))
 
 
-def build_adjuster(config: TaskConfig, network: CoordinateMLP, grouping: Blocks) -> InductiveGradientAdjuster:
+def automatic_balance(settings: TaskAdjustmentConfig, num_groups: int) -> tuple[int, float]:
+    """Last balanced eigenvalue, and how far the balanced ones are brought, where the settings leave them open.
+
+    The rule is what did best over networks and images (docs/results/balance.md): many eigenvalues half of the way.
+
+    Args:
+        settings: The run's adjustment.
+        num_groups: Groups in every batch.
+
+    Returns:
+        ``end`` and ``power``.
+    """
+    if settings.end is None:
+        end = min(max(num_groups // GROUPS_PER_EIGENVALUE, 1), MOST_EIGENVALUES)
+        return end, 0.5 if settings.power is None else settings.power
+    return settings.end, 1.0 if settings.power is None else settings.power
+
+
+def build_adjuster(
+    config: TaskConfig, network: CoordinateMLP, grouping: Blocks, num_groups: int
+) -> InductiveGradientAdjuster:
     """The adjuster of a run.
+
+    Args:
+        config: The run's settings.
+        network: The network to train.
+        grouping: All groups of the data.
+        num_groups: Groups in every batch.
 
     Raises:
         ValueError: If a setting is invalid, or there are too few groups for ``end``.
     """
     settings = config.adjustment
+    end, power = automatic_balance(settings, num_groups)
     return InductiveGradientAdjuster(
         network,
         grouping,
-        settings.end if settings.enabled else 0,
+        end if settings.enabled else 0,
         start=settings.start,
         rule=settings.rule or balance_rule(config.optimizer),
-        power=settings.power,
+        power=power,
         representative=settings.representative,
         num_representatives=settings.num_representatives,
         eigen_method=settings.eigen_method,
@@ -322,7 +352,8 @@ def require_groups(config: TaskConfig, num_groups: int) -> None:
     """
     settings = config.adjustment
     if settings.enabled:
-        require_enough_groups(num_groups, settings.end, settings.rule or balance_rule(config.optimizer))
+        end, _power = automatic_balance(settings, num_groups)
+        require_enough_groups(num_groups, end, settings.rule or balance_rule(config.optimizer))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from iga_nerfstudio.tasks.config import (
 )
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, fit_image
 from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule, learning_rate
-from iga_nerfstudio.tasks.trainer import Trainer, TrainingDiverged
+from iga_nerfstudio.tasks.trainer import Trainer, TrainingDiverged, automatic_balance
 
 
 def picture(height: int = 24, width: int = 32) -> np.ndarray:
@@ -272,6 +272,31 @@ def test_rates_and_rules_suit_optimiser_and_network() -> None:
     )
     assert learning_rate(OptimizerConfig("adam", 0.25), NetworkConfig("siren")) == 0.25
     assert [balance_rule(OptimizerConfig(kind)) for kind in ("muon", "adam", "sgd")] == ["adam", "adam", "sgd"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_groups", "expected"),
+    [
+        # A sixth of the groups, at most 60, half of the way.
+        (TaskAdjustmentConfig(), 48, (8, 0.5)),
+        (TaskAdjustmentConfig(), 384, (60, 0.5)),
+        (TaskAdjustmentConfig(), 5, (1, 0.5)),
+        (TaskAdjustmentConfig(power=0.7), 48, (8, 0.7)),
+        # The paper's way where the number is given.
+        (TaskAdjustmentConfig(end=20), 384, (20, 1.0)),
+        (TaskAdjustmentConfig(end=20, power=0.5), 384, (20, 0.5)),
+    ],
+)
+def test_the_automatic_balance(settings: TaskAdjustmentConfig, num_groups: int, expected: tuple[int, float]) -> None:
+    assert automatic_balance(settings, num_groups) == expected
+
+
+def test_the_automatic_balance_goes_by_the_groups_of_a_batch() -> None:
+    own = config(adjustment=TaskAdjustmentConfig())
+    whole = ImageTask(own, picture()).trainer().adjuster
+    assert (whole.end, whole.power) == (8, 0.5)  # 24x32 pixels in patches of 4x4
+    batch = ImageTask(replace(own, patches_per_batch=18), picture()).trainer().adjuster
+    assert (batch.end, batch.power) == (3, 0.5)
 
 
 def test_the_record_does_not_follow_later_training() -> None:

@@ -1,0 +1,319 @@
+"""How to balance, and under which optimiser: chosen on some photographs, judged on others."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from iga_nerfstudio.benchmark.curves import mean_curve, steps_to_quality
+from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.trainings import Outcome, train_all
+from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.image import ImageConfig, fit_image, load_image_task
+from iga_nerfstudio.tasks.trainer import TrainingDiverged
+
+Network = Literal["relu", "pe", "siren"]
+OptimizerKind = Literal["adam", "muon"]
+Key = tuple[Network, OptimizerKind, str]
+
+# The paper's numbers of balanced eigenvalues.
+PAPER_END: dict[Network, int] = {"relu": 25, "pe": 20, "siren": 20}
+# The rate of all ways; half and twice as much are tried for those that are judged.
+RATES: dict[OptimizerKind, dict[Network, float]] = {
+    "adam": {"relu": 5e-3, "pe": 5e-3, "siren": 2e-3},
+    "muon": {"relu": 4e-2, "pe": 2e-2, "siren": 3e-3},
+}
+OTHER_RATES = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to adjust.
+
+    Attributes:
+        meaning: In words.
+        end_factor: Balanced eigenvalues over the paper's number; None leaves ``end`` as ``changes`` have it.
+        changes: What else it changes in the settings.
+        enabled: Whether to adjust at all.
+    """
+
+    meaning: str
+    end_factor: float | None = 1.0
+    changes: dict[str, Any] = field(default_factory=dict)
+    enabled: bool = True
+
+    def settings(self, network: Network) -> TaskAdjustmentConfig:
+        """The settings of one training."""
+        end = None if self.end_factor is None else round(self.end_factor * PAPER_END[network])
+        return replace(TaskAdjustmentConfig(enabled=self.enabled, end=end), **self.changes)
+
+
+WAYS = {
+    "plain": Way("no adjustment", enabled=False),
+    "paper": Way("the paper's: its number of eigenvalues, all of the way to the next one, largest residual"),
+    "half": Way("half as many eigenvalues", 0.5),
+    "twice": Way("twice as many", 2.0),
+    "power 0.7": Way("the paper's number, 0.7 of the way (on a logarithmic scale)", changes={"power": 0.7}),
+    "power 0.5": Way("the paper's number, half of the way", changes={"power": 0.5}),
+    "automatic": Way("a sixth of the groups' number of eigenvalues, at most 60, half of the way: the default", None),
+    "automatic, power 0.7": Way("the same number, 0.7 of the way", None, {"power": 0.7}),
+    "mean of 4": Way(
+        "the paper's, by the mean of 4 drawn points", changes={"representative": "mean", "num_representatives": 4}
+    ),
+    "up": Way("raised to the largest eigenvalue, as under plain gradient descent", changes={"rule": "sgd"}),
+}
+# Those that are tried at every rate and judged on the held-out photographs.
+JUDGED = ("plain", "paper", "automatic")
+
+
+@dataclass(frozen=True)
+class BalanceSize:
+    """What all trainings share.
+
+    Attributes:
+        chosen_on: Photographs on which ways and rates are compared.
+        held_out: Photographs on which the chosen ones are judged.
+        networks: Networks to train.
+        seeds: One training of each per seed.
+        max_side: Images are shrunk to that many pixels.
+        hidden_dim: Width of the networks.
+        num_iterations: Training steps.
+        curve_points: How often PSNR is written down.
+        rounds: Timed rounds of steps.
+    """
+
+    chosen_on: tuple[str, ...]
+    held_out: tuple[str, ...]
+    networks: tuple[Network, ...]
+    seeds: tuple[int, ...]
+    max_side: int
+    hidden_dim: int
+    num_iterations: int
+    curve_points: int = 50
+    rounds: int = 15
+
+
+SIZES = {
+    "smoke": BalanceSize(("kodim01",), ("kodim02",), ("pe",), (42,), 48, 16, 10, 5, 2),
+    "cpu": BalanceSize(
+        ("kodim01", "kodim03"),
+        tuple(f"kodim0{i}" for i in (4, 5, 6, 7, 8)),
+        ("relu", "pe", "siren"),
+        (42,),
+        96,
+        64,
+        1000,
+    ),
+    "full": BalanceSize(
+        ("kodim01", "kodim02", "kodim03"),
+        tuple(f"kodim0{i}" for i in (4, 5, 6, 7, 8)),
+        ("relu", "pe", "siren"),
+        (42, 43, 44),
+        768,
+        256,
+        10_000,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One training: what distinguishes it from the others."""
+
+    image: str
+    network: Network
+    optimizer: OptimizerKind
+    way: str
+    lr: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """A file name of its own."""
+        way = self.way.replace(" ", "_").replace(",", "")
+        return f"{self.image}-{self.network}-{self.optimizer}-{way}-{self.lr:g}-seed{self.seed}"
+
+
+def measure_balance(
+    data: Path, size: BalanceSize, device: str, runs: Path, jobs: int, tell: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Compare all ways on some photographs, then judge three of them, at their best rates, on others.
+
+    Args:
+        data: Folder of the images, ``<name>.png``.
+        size: What all trainings share.
+        device: Where to train.
+        runs: Folder of finished trainings; those in it are not repeated.
+        jobs: Trainings at once, one CPU thread each.
+        tell: Told about every finished training.
+
+    Returns:
+        The trainings; every way's mean PSNR on the first photographs; and of the judged ones, on the others, PSNR by
+        image, the curve over steps, the cost of a step, and steps and seconds to plain Adam's final PSNR.
+
+    Raises:
+        ValueError: If an image is missing.
+    """
+    for image in (*size.chosen_on, *size.held_out):
+        if not (data / f"{image}.png").is_file():
+            raise ValueError(f"There is no image {data / image}.png.")
+    folder = runs / f"{size.max_side}px-{size.hidden_dim}wide-{size.num_iterations}steps-{size.curve_points}points"
+
+    def train(settings: Iterator[Setting]) -> list[Outcome]:
+        trainings = {folder / f"{s.name}.json": partial(_train, data, s, size, device) for s in settings}
+        return train_all(trainings, jobs, tell)
+
+    compared = train(_compared(size))
+    rates = {key: _best_rate(*key, size.chosen_on[0], compared) for key in _cells(size)}
+    judged = train(
+        Setting(image, network, optimizer, way, rate, seed)
+        for (network, optimizer, way), rate in rates.items()
+        for image in size.held_out
+        for seed in size.seeds
+    )
+    costs = {network: _step_costs(data, network, size, device) for network in size.networks}
+    return {
+        **asdict(size),
+        "device": device,
+        "compared": compared,
+        "judged": judged,
+        "ways": [_mean(*key, compared) for key in _compared_ways(size)],
+        "cells": [_cell(*key, rate, judged, costs[key[0]]) for key, rate in rates.items()],
+    }
+
+
+def _cells(size: BalanceSize) -> Iterator[Key]:
+    """The cells of the grid."""
+    return ((network, optimizer, way) for network in size.networks for optimizer in RATES for way in JUDGED)
+
+
+def _compared_ways(size: BalanceSize) -> Iterator[Key]:
+    """What is compared at one rate: all ways under Muon, those that are judged under Adam too."""
+    for way in WAYS:
+        for network in size.networks:
+            for optimizer in RATES:
+                if optimizer == "muon" or way in JUDGED:
+                    yield network, optimizer, way
+
+
+def _compared(size: BalanceSize) -> Iterator[Setting]:
+    """The trainings on the photographs to choose on; other rates on the first of them."""
+    for seed in size.seeds:
+        for network, optimizer, way in _compared_ways(size):
+            rate = RATES[optimizer][network]
+            for image in size.chosen_on:
+                yield Setting(image, network, optimizer, way, rate, seed)
+            for factor in OTHER_RATES if way in JUDGED else ():
+                yield Setting(size.chosen_on[0], network, optimizer, way, factor * rate, seed)
+
+
+def configure(setting: Setting, size: BalanceSize, device: str) -> ImageConfig:
+    """The settings of one training."""
+    return ImageConfig(
+        max_side=size.max_side,
+        max_num_iterations=size.num_iterations,
+        steps_per_eval=max(size.num_iterations // size.curve_points, 1),
+        network=NetworkConfig(setting.network, size.hidden_dim),
+        adjustment=WAYS[setting.way].settings(setting.network),
+        optimizer=OptimizerConfig(setting.optimizer, setting.lr),
+        machine=MachineConfig(setting.seed, "cuda" if device == "cuda" else "cpu"),
+    )
+
+
+def _train(data: Path, setting: Setting, size: BalanceSize, device: str) -> Outcome:
+    """Train once; settings and PSNR on the way."""
+    try:
+        fitted = fit_image(data / f"{setting.image}.png", configure(setting, size, device))
+    except TrainingDiverged:
+        return asdict(setting) | {"psnr": float("-inf"), "curve": []}
+    steps, values = fitted.record.evaluations["psnr"]
+    curve = [{"step": step, "psnr": round(value, 4)} for step, value in zip(steps, values, strict=True)]
+    return asdict(setting) | {"psnr": values[-1], "curve": curve}
+
+
+def _step_costs(data: Path, network: Network, size: BalanceSize, device: str) -> dict[tuple[OptimizerKind, str], float]:
+    """Seconds of a step over those of plain Adam's, timed alternately."""
+
+    def step(optimizer: OptimizerKind, way: str) -> Callable[[], None]:
+        setting = Setting(size.held_out[0], network, optimizer, way, 1e-4, 0)
+        config = replace(configure(setting, size, device), data=data / f"{setting.image}.png")
+        return load_image_task(config).trainer().step
+
+    keys: list[tuple[OptimizerKind, str]] = [(optimizer, way) for optimizer in RATES for way in JUDGED]
+    seconds = time_alternately({str(key): step(*key) for key in keys}, size.rounds, warmup=3)
+    return {key: median_ratio(seconds[str(key)], seconds[str(("adam", "plain"))]) for key in keys}
+
+
+def _of(network: Network, optimizer: OptimizerKind, way: str, outcomes: list[Outcome]) -> list[Outcome]:
+    key = (network, optimizer, way)
+    return [run for run in outcomes if (run["network"], run["optimizer"], run["way"]) == key]
+
+
+def _best_rate(network: Network, optimizer: OptimizerKind, way: str, image: str, outcomes: list[Outcome]) -> float:
+    """The rate of highest mean PSNR over the seeds, on the photograph where all rates are tried."""
+    by_rate: dict[float, list[float]] = {}
+    for run in _of(network, optimizer, way, outcomes):
+        if run["image"] == image:
+            by_rate.setdefault(run["lr"], []).append(run["psnr"])
+    return max(by_rate, key=lambda rate: statistics.mean(by_rate[rate]))
+
+
+def _mean(network: Network, optimizer: OptimizerKind, way: str, outcomes: list[Outcome]) -> dict[str, Any]:
+    """PSNR of a way at the rate of all ways."""
+    own = [run for run in _of(network, optimizer, way, outcomes) if run["lr"] == RATES[optimizer][network]]
+    return {
+        "network": network,
+        "optimizer": optimizer,
+        "way": way,
+        "psnr": statistics.mean(run["psnr"] for run in own),
+    }
+
+
+def _cell(
+    network: Network,
+    optimizer: OptimizerKind,
+    way: str,
+    rate: float,
+    outcomes: list[Outcome],
+    costs: dict[tuple[OptimizerKind, str], float],
+) -> dict[str, Any]:
+    """One cell of the grid on the held-out photographs."""
+    own, reference = _of(network, optimizer, way, outcomes), _of(network, "adam", "plain", outcomes)
+    images = list(dict.fromkeys(run["image"] for run in own))
+    curve, base = mean_curve(own), mean_curve(reference)
+    cost = costs[optimizer, way]
+    steps = steps_to_quality(curve, base[-1][1])
+    return {
+        "network": network,
+        "optimizer": optimizer,
+        "way": way,
+        "lr": rate,
+        "psnr": curve[-1][1],
+        "psnr_of_images": {
+            image: statistics.mean(run["psnr"] for run in own if run["image"] == image) for image in images
+        },
+        "step_cost": cost,
+        "psnr_at_equal_seconds": psnr_at(curve, curve[-1][0] / cost),
+        "steps_to_quality": None if steps is None else steps / base[-1][0],
+        "seconds_to_quality": None if steps is None else steps * cost / base[-1][0],
+        "curve": curve,
+    }
+
+
+def psnr_at(curve: list[tuple[int, float]], step: float) -> float:
+    """PSNR of a learning curve at a step, interpolated between its points; that of its end beyond.
+
+    Args:
+        curve: Steps and PSNR.
+        step: Where.
+    """
+    for (before, lower), (after, upper) in pairwise(curve):
+        if step < after:
+            return lower + (upper - lower) * (step - before) / (after - before)
+    return curve[-1][1]
