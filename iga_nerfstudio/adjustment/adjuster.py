@@ -19,6 +19,7 @@ from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_
 from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 from iga_nerfstudio.adjustment.representatives import (
+    BY_RESIDUAL,
     SCORED,
     Chosen,
     Representative,
@@ -31,6 +32,7 @@ from iga_nerfstudio.adjustment.transform import (
     SpectralTransform,
     eigenpairs_needed,
     validate_balance,
+    validate_power,
 )
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -72,8 +74,8 @@ class Diagnostics:
         step: Number of steps taken, this one included.
         adjusted: Whether this step's gradient goes through the transform.
         eigenvalues: Leading eigenvalues of the latest kernel, descending, ``(k,)``; empty before the first.
-        target: Eigenvalue that the balanced ones are set to, a scalar tensor, like the next one left where the kernel
-            is, so that a GPU is not waited for until somebody reads it; NaN while there is no transform.
+        target: Eigenvalue that the balanced ones are brought to, a scalar tensor, like the next one left where the
+            kernel is, so that a GPU is not waited for until somebody reads it; NaN while there is no transform.
         effective_rank: ``tr(K)^2 / ||K||_F^2`` of the latest kernel, between 1 and n: how many eigenvalues carry it.
         unadjusted: Number of steps left unadjusted so far, by reason.
     """
@@ -112,6 +114,8 @@ class InductiveGradientAdjuster:
         end: Last balanced eigenvalue, counted from 1. Larger values act more strongly; 0 is plain training.
         start: First balanced eigenvalue.
         rule: ``"adam"`` for Adam and other normalising optimisers, ``"sgd"`` for plain gradient descent.
+        power: How far balanced eigenvalues are brought to their target, in (0, 1]; the paper's 1 is all the way. See
+            :class:`~iga_nerfstudio.adjustment.transform.SpectralTransform`.
         representative: Who stands for a group; see :func:`~iga_nerfstudio.adjustment.representatives.choose`.
         num_representatives: Points per group, m. With more than one the kernel is that of their (weighted) mean.
         readout: Scalar of the network's output that the kernel differentiates.
@@ -147,6 +151,7 @@ class InductiveGradientAdjuster:
         *,
         start: int = 1,
         rule: BalanceRule = "adam",
+        power: float = 1.0,
         representative: Representative = "largest_residual",
         num_representatives: int = 1,
         readout: Readout = sum_of_logits,
@@ -158,6 +163,7 @@ class InductiveGradientAdjuster:
         gather: bool = False,
     ) -> None:
         validate_balance(start, end, rule)
+        validate_power(power)
         validate_representative(representative, num_representatives)
         if kernel not in get_args(KernelMethod):
             raise ValueError(f"Unknown kernel {kernel!r}. Choose one of {', '.join(get_args(KernelMethod))}.")
@@ -183,6 +189,7 @@ class InductiveGradientAdjuster:
         self.start = start
         self.end = end
         self.rule: BalanceRule = rule
+        self.power = power
         self.representative: Representative = representative
         self.num_representatives = num_representatives
         self.readout = readout
@@ -268,7 +275,7 @@ class InductiveGradientAdjuster:
         """
         if not self.active:
             return prediction
-        if self.representative in ("largest_residual", "previous_residual") and scores is None:
+        if self.representative in (*BY_RESIDUAL, "previous_residual") and scores is None:
             if target is None:
                 raise ValueError(
                     f"Representative {self.representative!r} needs the target: pass adjuster(prediction, inputs, "
@@ -426,7 +433,7 @@ class InductiveGradientAdjuster:
                 values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, start=start)
             self.diagnostics.eigenvalues = values
             transform = SpectralTransform.from_eigenpairs(
-                values, vectors, end=self.end, start=self.start, rule=self.rule
+                values, vectors, end=self.end, start=self.start, rule=self.rule, power=self.power
             )
         except KernelNotFiniteError:
             self._count("kernel_not_finite")

@@ -20,9 +20,10 @@ class Spectrum:
         start: First balanced eigenvalue, counted from 1.
         end: Last balanced eigenvalue.
         eigenvalues: Leading eigenvalues, descending, ``(k,)`` on the CPU.
-        target: What the balanced ones are set to; NaN if there was no transform.
+        target: What the balanced ones are brought to; NaN if there was no transform.
         effective_rank: ``tr(K)^2 / ||K||_F^2``.
         steps_unadjusted: Steps left unadjusted so far.
+        power: Share of the way to the target that the balanced ones are brought, on a logarithmic scale.
     """
 
     step: int
@@ -32,13 +33,15 @@ class Spectrum:
     target: float
     effective_rank: float
     steps_unadjusted: int
+    power: float = 1.0  # of runs saved before there was a choice
 
     @property
     def rebalanced(self) -> Tensor:
         """The eigenvalues of the training dynamics after the transform, ``(k,)``."""
         values = self.eigenvalues.clone()
         if self.target == self.target:  # not NaN
-            values[self.start - 1 : self.end] = self.target
+            balanced = slice(self.start - 1, self.end)
+            values[balanced] = self.target**self.power * values[balanced] ** (1 - self.power)
         return values
 
 
@@ -103,4 +106,5 @@ def latest_spectrum(adjuster: InductiveGradientAdjuster) -> Spectrum:
         target=float(seen.target),
         effective_rank=float(seen.effective_rank),
         steps_unadjusted=seen.steps_unadjusted,
+        power=adjuster.power,
     )

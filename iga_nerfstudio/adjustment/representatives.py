@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 Representative = Literal[
-    "largest_residual", "previous_residual", "largest_weight", "random", "random_once", "middle", "mean"
+    "largest_residual", "previous_residual", "all_maxima", "largest_weight", "random", "random_once", "middle", "mean"
 ]
 
+# Representatives chosen by the residual of the step in progress.
+BY_RESIDUAL: tuple[Representative, ...] = ("largest_residual", "all_maxima")
 # Representatives chosen by a score that the caller provides for every input.
-SCORED: tuple[Representative, ...] = ("largest_residual", "largest_weight")
+SCORED: tuple[Representative, ...] = (*BY_RESIDUAL, "largest_weight")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def validate_representative(name: str, count: int) -> None:
         raise ValueError("The group mean is taken over several points: give a count of 2 or more, got 1.")
     if name == "middle" and count > 1:
         raise ValueError(f"A group has one middle, but {count} representative points were asked for.")
+    if name == "all_maxima" and count > 1:
+        raise ValueError(f"How many points are maxima is not to be chosen, but {count} were asked for.")
 
 
 def choose(
@@ -71,10 +75,13 @@ def choose(
         name: ``"largest_residual"``, ``"previous_residual"`` (of the scores of the step before) and
             ``"largest_weight"`` take the m slots of largest score, the last with shares in proportion to the scores;
             ``"random"`` and ``"random_once"`` draw m slots (the caller keeps the latter's); ``"middle"`` takes slot
-            ``filled // 2``; ``"mean"`` draws m slots in equal shares.
+            ``filled // 2``; ``"mean"`` draws m slots in equal shares; ``"all_maxima"`` takes every slot where some
+            group has its largest score, for all groups alike, with the share of groups that have it there (what the
+            authors' code does on images, where the paper says largest residual; as many points as there are such
+            slots).
         count: Points per group, m.
         size: Groups and slots per group, ``(n, p)``.
-        scores: Non-negative score of each slot, ``(n, p)``; needed by the first three.
+        scores: Non-negative score of each slot, ``(n, p)``; needed by the first three and by ``"all_maxima"``.
         mask: Filled slots, bool ``(n, p)``; None if all are.
         generator: CPU random generator for the random strategies.
         device: Where the result lives if there are no scores.
@@ -97,6 +104,8 @@ def choose(
             raise ValueError(f"Representative {name!r} needs a score for every input, but none was given.")
         if mask is not None:
             scores = scores.masked_fill(~mask.to(scores.device), -1.0)
+        if name == "all_maxima":
+            return _all_maxima(scores)
         top = scores.topk(count, dim=1)
         return Chosen(*_filled_only(top.indices, top.values, weighted=name == "largest_weight" and count > 1))
     draws = torch.rand(n, p, generator=generator)
@@ -104,6 +113,18 @@ def choose(
         draws = draws.masked_fill(~mask, -1.0)
     top = draws.topk(count, dim=1)
     return Chosen(_filled_only(top.indices, top.values, weighted=False)[0].to(device))
+
+
+def _all_maxima(scores: Tensor) -> Chosen:
+    """The slots of all groups' maxima in every group; its own best where a group has nothing there."""
+    n = scores.shape[0]
+    best = scores.argmax(1)
+    slots, counts = best.unique(return_counts=True)
+    slots = slots.expand(n, -1)
+    slots = torch.where(scores.gather(1, slots) < 0, best[:, None], slots)
+    if slots.shape[1] == 1:
+        return Chosen(slots)
+    return Chosen(slots, (counts.to(scores.dtype) / n).expand(n, -1))
 
 
 def _nth_filled(nth: Tensor, mask: Tensor | None, n: int) -> Tensor:

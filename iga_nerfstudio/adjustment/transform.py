@@ -39,6 +39,22 @@ def validate_balance(start: int, end: int, rule: str) -> None:
         raise ValueError(f"end must not be smaller than start, but start={start} and end={end}.")
 
 
+def validate_power(power: float) -> None:
+    """Check how far the balanced eigenvalues are to be brought.
+
+    Args:
+        power: Share of the way to the target, on a logarithmic scale.
+
+    Raises:
+        ValueError: If it is not in (0, 1].
+    """
+    if not 0 < power <= 1:
+        raise ValueError(
+            f"power says how far eigenvalues are brought to their target and lies in (0, 1], got {power}. Use 1 for "
+            "all the way, and end=0 to leave gradients unadjusted."
+        )
+
+
 def eigenpairs_needed(end: int, rule: BalanceRule) -> int:
     """How many leading eigenpairs the transform reads: ``end`` for SGD, ``end + 1`` for Adam, 0 if ``end`` is 0."""
     return 0 if end == 0 else end + (rule == "adam")
@@ -46,16 +62,17 @@ def eigenpairs_needed(end: int, rule: BalanceRule) -> int:
 
 @dataclass(frozen=True)
 class SpectralTransform:
-    """S_e = I + V diag(coefficients) V^T, with ``coefficients_i = g_i / lambda_i - 1`` on the balanced range.
+    """S_e = I + V diag(coefficients) V^T, with ``coefficients_i = (g / lambda_i)^power - 1`` on the balanced range.
 
-    Multiplying the residual by S_e turns the training dynamics' eigenvalues lambda_i into g_i for i in
-    [start, end] and leaves the rest of the spectrum alone (paper Eq. 5). S_e is never formed: applying it to a
-    residual of m columns costs ``4 n (end - start + 1) m`` operations.
+    Multiplying the residual by S_e turns the training dynamics' eigenvalues lambda_i into g for i in [start, end] and
+    leaves the rest of the spectrum alone (paper Eq. 5). With a power below 1, which the paper does not have, they come
+    a part of the way only, to ``lambda_i^(1 - power) g^power``, and keep their order. S_e is never formed: applying it
+    to a residual of m columns costs ``4 n (end - start + 1) m`` operations.
 
     Attributes:
         vectors: Balanced eigenvectors, orthonormal columns, ``(n, k)`` with ``k = end - start + 1``.
-        coefficients: ``g_i / lambda_i - 1``, ``(k,)``.
-        target: The eigenvalue g that the balanced ones are set to, a scalar tensor (1 for the identity).
+        coefficients: ``(g / lambda_i)^power - 1``, ``(k,)``.
+        target: The eigenvalue g that the balanced ones are brought to, a scalar tensor (1 for the identity).
     """
 
     vectors: Tensor
@@ -64,7 +81,14 @@ class SpectralTransform:
 
     @classmethod
     def from_eigenpairs(
-        cls, values: Tensor, vectors: Tensor, *, end: int, start: int = 1, rule: BalanceRule = "adam"
+        cls,
+        values: Tensor,
+        vectors: Tensor,
+        *,
+        end: int,
+        start: int = 1,
+        rule: BalanceRule = "adam",
+        power: float = 1.0,
     ) -> SpectralTransform:
         """Build S_e from leading eigenpairs of the kernel.
 
@@ -75,16 +99,18 @@ class SpectralTransform:
             start: First balanced eigenvalue, counted from 1.
             rule: ``"sgd"`` raises the range to lambda_start (Eq. 5), right for plain gradient descent. ``"adam"``
                 lowers it to lambda_{end+1} (Sec. 3.4), right for Adam and other normalising optimisers.
+            power: Share of the way to the target, on a logarithmic scale; the paper's is 1.
 
         Returns:
             The transform, of the dtype and on the device of ``values``.
 
         Raises:
-            ValueError: If the range is invalid, or shapes do not fit together or hold too few eigenpairs.
+            ValueError: If range or power is invalid, or shapes do not fit together or hold too few eigenpairs.
             DegenerateKernelError: If an eigenvalue that is needed is not finite, or is zero up to rounding, so that
                 the range reaches past the kernel's rank.
         """
         validate_balance(start, end, rule)
+        validate_power(power)
         if values.ndim != 1 or vectors.ndim != 2 or vectors.shape[1] != values.shape[0]:
             raise ValueError(
                 f"Expected values of shape (k,) and vectors of shape (n, k), got {tuple(values.shape)} and "
@@ -101,7 +127,7 @@ class SpectralTransform:
         _check_positive(values[:needed], num_rows=vectors.shape[0], end=end)
         balanced = slice(start - 1, end)
         target = values[end] if rule == "adam" else values[start - 1]
-        return cls(vectors[:, balanced], target / values[balanced] - 1, target)
+        return cls(vectors[:, balanced], (target / values[balanced]) ** power - 1, target)
 
     @property
     def rank(self) -> int:

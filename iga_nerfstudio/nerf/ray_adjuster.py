@@ -49,6 +49,8 @@ class RayAdjustmentConfig:
     number of rays per batch."""
     rule: Literal["adam", "sgd"] = "adam"
     """Balance to eigenvalue end + 1 (for Adam, Muon and their kin) or to eigenvalue start (for plain SGD)."""
+    power: float = 1.0
+    """How far the balanced eigenvalues are brought to that one, in (0, 1]; 1 is all the way, as in the paper."""
     representative: RayRepresentative = "largest_weight"
     """Which sample stands for its ray in the kernel."""
     num_representatives: int = 1
@@ -88,6 +90,7 @@ def build_ray_adjuster(
         end=settings.end,
         start=settings.start,
         rule=settings.rule,
+        power=settings.power,
         representative=settings.representative,
         num_representatives=settings.num_representatives,
         readout=READOUTS[settings.readout],

@@ -19,6 +19,7 @@ from iga_nerfstudio.adjustment import InductiveGradientAdjuster, require_enough_
 from iga_nerfstudio.adjustment.history import Spectrum, SpectrumHistory, latest_spectrum
 from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.adjustment.representatives import Representative
+from iga_nerfstudio.nerf.departed_clients import survive_departures
 
 logger = logging.getLogger("iga_nerfstudio")
 
@@ -61,6 +62,7 @@ class AdjustmentPanel(ViewerControl):
         from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
 
         super()._setup(viewer)
+        survive_departures(viewer)
         self._figures = (spectrum_figure, history_figure)
         gui = self.viser_server.gui
         self._shown_step = -1
@@ -154,11 +156,10 @@ class AdjustmentPanel(ViewerControl):
         if latest is None or latest.step == self._shown_step:
             return
         self._shown_step = latest.step
-        with self.viser_server.atomic():
-            spectrum_figure, history_figure = self._figures
-            self._spectrum_plot.figure = spectrum_figure(latest)
-            self._history_plot.figure = history_figure(self._history.spectra)
-            self._draw_points()
+        spectrum_figure, history_figure = self._figures
+        self._spectrum_plot.figure = spectrum_figure(latest)
+        self._history_plot.figure = history_figure(self._history.spectra)
+        self._draw_points()
 
     def _latest_spectrum(self) -> Spectrum | None:
         """The latest step's, or of a run that is over the last that was recorded."""
@@ -194,9 +195,10 @@ def summary(adjuster: InductiveGradientAdjuster, spectrum: Spectrum | None) -> s
     """
     if spectrum is None:
         return "No step has been adjusted yet." if adjuster.enabled else "The gradient is not adjusted."
+    way = "set to" if spectrum.power == 1 else f"brought by power {spectrum.power:g} towards"
     reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(adjuster.diagnostics.unadjusted.items()))
     return (
-        f"Eigenvalues {spectrum.start} to {spectrum.end} set to {spectrum.target:.3g}; effective rank "
+        f"Eigenvalues {spectrum.start} to {spectrum.end} {way} {spectrum.target:.3g}; effective rank "
         f"{spectrum.effective_rank:.1f}; {spectrum.steps_unadjusted} steps left unadjusted"
         + (f" ({reasons})." if reasons else ".")
         + ("" if adjuster.enabled else " **Switched off.**")

@@ -21,11 +21,14 @@ class TaskAdjustmentConfig:
     """Last balanced eigenvalue: larger acts more strongly, 0 is plain training. Less than the number of groups."""
     rule: Literal["adam", "sgd"] | None = None
     """Balance to eigenvalue end + 1 (adam; for Muon too) or start (sgd); what suits the optimiser if not given."""
-    representative: Literal["largest_residual", "previous_residual", "random", "random_once", "middle", "mean"] = (
-        "largest_residual"
-    )
+    power: float = 1.0
+    """How far the balanced eigenvalues are brought to that one, in (0, 1]; 1 is all the way, as in the paper."""
+    representative: Literal[
+        "largest_residual", "previous_residual", "all_maxima", "random", "random_once", "middle", "mean"
+    ] = "largest_residual"
     """Which point stands for its group: that of largest residual, now or at the step before (full batches only; spares
-    steps in chunks a forward pass), a random or fixed one, or the mean of num_representatives drawn ones."""
+    steps in chunks a forward pass), a random or fixed one, or the mean of num_representatives drawn ones. all_maxima is
+    the mean of the places where any group's residual is largest, as in the authors' code for images."""
     num_representatives: int = 1
     """Points per group in the kernel."""
     eigen_method: Literal["auto", "dense", "subspace"] = "auto"

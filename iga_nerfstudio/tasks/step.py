@@ -10,6 +10,7 @@ from torch.nn.functional import mse_loss
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster
+from iga_nerfstudio.adjustment.representatives import BY_RESIDUAL
 from iga_nerfstudio.tasks.samples import Batch, Grid
 
 # Points that pass through the network together on a CPU, whose caches then hold a layer's activations.
@@ -69,7 +70,7 @@ def _adjusted_chunks(
 
     def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
         scores = None
-        if adjuster.representative == "largest_residual":
+        if adjuster.representative in BY_RESIDUAL:
             with torch.no_grad():
                 parts = [
                     squared_residuals(_run(network, part, mixed_precision), index * points_per_chunk)

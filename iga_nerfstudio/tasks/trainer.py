@@ -300,6 +300,7 @@ def build_adjuster(config: TaskConfig, network: CoordinateMLP, grouping: Blocks)
         settings.end if settings.enabled else 0,
         start=settings.start,
         rule=settings.rule or balance_rule(config.optimizer),
+        power=settings.power,
         representative=settings.representative,
         num_representatives=settings.num_representatives,
         eigen_method=settings.eigen_method,

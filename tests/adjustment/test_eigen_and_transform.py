@@ -113,6 +113,21 @@ def test_balanced_kernel_has_the_promised_spectrum():
     assert torch.allclose(balanced[11:60], SPECTRA["steep"][11:60], rtol=1e-6)
 
 
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+@pytest.mark.parametrize("power", [0.25, 0.5, 1.0])
+def test_a_power_brings_eigenvalues_a_part_of_the_way(rule, power):
+    """S K has the eigenvalues lambda^(1 - power) g^power on the balanced range and its own elsewhere."""
+    kernel = kernel_with(SPECTRA["steep"])
+    values, vectors = leading_eigenpairs(kernel, 20, "dense")
+    transform = SpectralTransform.from_eigenpairs(values, vectors, end=12, start=3, rule=rule, power=power)
+    target = values[12] if rule == "adam" else values[2]
+    expected = torch.linalg.eigvalsh(kernel).flip(0)
+    expected[2:12] = expected[2:12] ** (1 - power) * target**power
+    # S and K have the same eigenvectors, so their product is symmetric.
+    found = torch.linalg.eigvalsh(transform.dense() @ kernel).flip(0)
+    assert torch.allclose(found, expected.sort(descending=True).values, rtol=1e-8, atol=1e-12)
+
+
 def test_a_good_start_and_a_useless_one_give_the_same_pairs():
     kernel = kernel_with(10.0 ** torch.linspace(3, -3, 300, dtype=torch.float64))
     expected, vectors = leading_eigenpairs(kernel, 10, "dense")
@@ -150,6 +165,12 @@ def test_half_precision_residuals_keep_their_dtype():
 def test_bad_ranges_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         SpectralTransform.from_eigenpairs(torch.arange(8.0, 0.0, -1), torch.eye(8), **arguments)
+
+
+@pytest.mark.parametrize("power", [0.0, -0.5, 1.5, float("nan")])
+def test_a_power_that_is_no_share_is_refused(power):
+    with pytest.raises(ValueError, match=r"power .* lies in"):
+        SpectralTransform.from_eigenpairs(torch.tensor([2.0, 1.0]), torch.eye(2), end=1, power=power)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, 0.0, -1.0])

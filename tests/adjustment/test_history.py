@@ -47,6 +47,19 @@ def test_a_spectrum_is_the_kernels_before_and_after() -> None:
     assert spectrum.eigenvalues[0] > 0
 
 
+def test_a_power_shows_in_the_spectrum_after() -> None:
+    history = SpectrumHistory()
+    trained(1, history, power=0.5)
+    (spectrum,) = history.spectra
+    before, after = spectrum.eigenvalues[:3], spectrum.rebalanced[:3]
+    assert torch.allclose(after, (before * spectrum.target).sqrt())
+    # Earlier versions saved no power: theirs was 1.
+    state = history.state_dict()
+    del state["spectra"][0]["power"]
+    history.load_state_dict(state)
+    assert torch.allclose(history.spectra[0].rebalanced[:3], torch.full((3,), spectrum.target))
+
+
 def test_without_a_transform_nothing_is_rebalanced() -> None:
     spectrum = Spectrum(1, 1, 2, torch.tensor([3.0, 2.0, 0.0]), float("nan"), 1.5, 1)
     assert torch.equal(spectrum.rebalanced, spectrum.eigenvalues)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from iga_nerfstudio import Intervals, choose
+from iga_nerfstudio import Intervals, choose, layerwise_entk
+from iga_nerfstudio.adjustment.representatives import validate_representative
 
 SCORES = torch.tensor([[1.0, 5.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 9.0, 8.0]])
 RAGGED = torch.tensor([[True] * 4, [True] * 4, [True, True, False, False]])
@@ -58,8 +59,43 @@ def test_gather_picks_rows():
     assert choose("largest_weight", 2, (3, 4), scores=SCORES).gather(groups).shape == (3, 2, 2)
 
 
+def test_the_places_of_all_maxima_in_every_group():
+    chosen = choose("all_maxima", 1, (3, 4), scores=SCORES)  # maxima at 1, 0 and 2
+    assert chosen.slots.tolist() == [[0, 1, 2]] * 3
+    assert chosen.weights is not None
+    assert torch.allclose(chosen.weights, torch.full((3, 3), 1 / 3))
+    # Where two groups have theirs in one place, it counts twice.
+    shifted = choose("all_maxima", 1, (3, 4), scores=torch.stack([SCORES[0], SCORES[0], SCORES[2]]))
+    assert shifted.slots.tolist() == [[1, 2]] * 3
+    assert shifted.weights is not None
+    assert torch.allclose(shifted.weights, torch.tensor([2 / 3, 1 / 3]).expand(3, 2))
+    # Nothing is filled there: the group's own best instead.
+    ragged = choose("all_maxima", 1, (3, 4), scores=SCORES[[0, 2, 2]], mask=RAGGED)
+    assert ragged.slots.tolist() == [[0, 1, 2], [0, 1, 2], [0, 1, 0]]
+    alike = choose("all_maxima", 1, (2, 4), scores=SCORES[[0, 0]])
+    assert alike.weights is None
+    assert alike.gather(torch.arange(24.0).reshape(2, 4, 3)).shape == (2, 3)
+
+
+def test_the_kernel_of_all_maxima_is_the_authors_sum_of_gradients():
+    """Row i of their Jacobian: the gradients of n points of group i, where any group's residual is largest, summed."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)).double()
+    points, scores = torch.rand(6, 5, 2).double(), torch.rand(6, 5).double()
+    columns = []
+    for group in points:
+        readout = network(group[scores.argmax(1)]).sum() / 3**0.5
+        columns.append(torch.cat([g.flatten() for g in torch.autograd.grad(readout, list(network.parameters()))]))
+    theirs = torch.stack(columns) @ torch.stack(columns).T
+    chosen = choose("all_maxima", 1, (6, 5), scores=scores)
+    ours = layerwise_entk(network, chosen.gather(points), shares=chosen.weights)
+    assert torch.allclose(6**2 * ours, theirs, rtol=1e-10)
+
+
 def test_missing_scores_and_too_many_points_are_refused():
     with pytest.raises(ValueError, match="needs a score"):
         choose("largest_weight", 1, (3, 4))
+    with pytest.raises(ValueError, match="not to be chosen"):
+        validate_representative("all_maxima", 2)
     with pytest.raises(ValueError, match="5 representative points in groups of 4"):
         choose("random", 5, (3, 4))

@@ -142,7 +142,7 @@ def test_the_ablations(tmp_path: Path) -> None:
     assert set(figures["means"]["plain"]) == {"relu", "pe", "siren"}
     assert set(figures["means"]["plain, rate of IGA"]) == {"relu", "pe"}
     assert figures["means"]["patches four times as large"] == {}
-    assert len(told) == len(figures["trainings"]) == 11 * 3 - 1 - 3
+    assert len(told) == len(figures["trainings"]) == 12 * 3 - 1 - 3
     page = report("ablations", figures, tmp_path)
     assert ablations_table(figures) in page
     plain, largest = (figures["means"][case]["pe"] for case in ("plain", "largest residual"))
@@ -164,6 +164,7 @@ def test_cases_differ_in_what_they_are_named_for() -> None:
     assert chosen("random once")[1:3] == ("random_once", 1)
     assert chosen("random each step")[1:3] == ("random", 1)
     assert chosen("mean of 8")[1:3] == ("mean", 8)
+    assert chosen("all maxima")[1:3] == ("all_maxima", 1)
     assert [chosen(f"patches {how} as large")[3] for how in ("half", "twice", "four times")] == [16, 64, 128]
     config = ablations.configure("relu", "largest residual", size)
     assert (config.adjustment.end, config.network.hidden_dim, config.max_num_iterations) == (25, 256, 10_000)

@@ -16,9 +16,11 @@ import torch
 import viser
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer
+from nerfstudio.viewer.viewer import Viewer
 
 from iga_nerfstudio.adjustment.history import Spectrum
 from iga_nerfstudio.nerf import viewer_panel
+from iga_nerfstudio.nerf.departed_clients import survive_departures
 from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
 from iga_nerfstudio.nerf.trainer import IGATrainer, find_port
 from iga_nerfstudio.nerf.viewer_panel import SCENE_SCALE, AdjustmentPanel
@@ -58,6 +60,7 @@ def panel_of(pipeline: Any, server: viser.ViserServer, training: bool = True) ->
         train_lock=threading.Lock(),
         pipeline=pipeline,
         stats_markdown=server.gui.add_markdown("Step: 0"),
+        render_statemachines={},
     )
     panel: AdjustmentPanel = pipeline.model.panel
     panel._setup(viewer)
@@ -225,3 +228,31 @@ def test_a_client_that_leaves_does_not_stop_the_training(
     monkeypatch.setattr(Trainer, "_update_viewer_state", leave)
     IGATrainer.__new__(IGATrainer)._update_viewer_state(5)
     assert "A viewer left while it was being updated at step 5; training goes on." in caplog.text
+
+
+def test_a_message_of_a_client_that_has_left_does_not_lock_the_viewer(server: viser.ViserServer) -> None:
+    """nerfstudio's own handlers: without the repair, whatever draws waits for ever after this."""
+    handlers: list[Callable[[Any], None]] = []
+    camera = SimpleNamespace(
+        wxyz=np.array([1.0, 0, 0, 0]), position=np.zeros(3), fov=1.0, aspect=1.0, on_update=handlers.append
+    )
+    client = SimpleNamespace(client_id=7, camera=camera)
+    viewer = Viewer.__new__(Viewer)
+    viewer.viser_server, viewer.render_statemachines, viewer.current_camera_idx = server, {}, 0
+    viewer.ready = False  # render threads wait
+    survive_departures(viewer)
+    viewer.handle_new_client(client)
+    thread = viewer.render_statemachines[7]
+    viewer.handle_disconnect(client)
+    assert not thread.running
+    viewer.ready, viewer.render_tab_state = True, SimpleNamespace(preview_render=False)
+    handlers[0](camera)
+
+    drawn = threading.Event()
+
+    def draw() -> None:
+        with server.atomic():
+            drawn.set()
+
+    threading.Thread(target=draw, daemon=True).start()
+    assert drawn.wait(20)

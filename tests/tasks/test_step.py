@@ -50,7 +50,7 @@ def test_chunks_add_up_to_the_whole_step(kind: str, chunk: int) -> None:
     width=st.integers(8, 17),
     patch=st.integers(2, 4),
     chunk=st.integers(7, 300),
-    representative=st.sampled_from(["largest_residual", "previous_residual", "middle", "random"]),
+    representative=st.sampled_from(["largest_residual", "previous_residual", "all_maxima", "middle", "random"]),
 )
 def test_chunks_in_float64_for_any_shape(height: int, width: int, patch: int, chunk: int, representative: str) -> None:
     torch.manual_seed(height * width)
