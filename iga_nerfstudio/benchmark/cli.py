@@ -563,8 +563,8 @@ class Ablations:
     """Folder of the images, <name>.png."""
     budget: Budget = "cpu"
     """A minute, two CPU cores in under an hour at smaller sizes, or the paper's sizes."""
-    jobs: int = 2
-    """Trainings at once, one CPU thread each."""
+    jobs: int | None = None
+    """Trainings at once, one CPU thread each; two, or one on a GPU, if not given."""
     runs: Path = Path("outputs/bench/ablations")
     """Folder of the trainings; finished ones are not repeated."""
     output: Path = RESULTS / "ablations.json"
@@ -574,7 +574,10 @@ class Ablations:
         """Run the measurement."""
         from iga_nerfstudio.benchmark.ablations import SIZES, measure_ablations
 
-        return {"budget": self.budget} | measure_ablations(self.data, SIZES[self.budget], self.runs, self.jobs)
+        device = device_of(self.budget)
+        jobs = jobs_on(device) if self.jobs is None else self.jobs
+        size = replace(SIZES[self.budget], device=device)
+        return {"budget": self.budget} | measure_ablations(self.data, size, self.runs, jobs)
 
 
 @dataclass
@@ -604,7 +607,7 @@ class All:
         parts: dict[str, Any] = {
             "experiment1": Experiment1(self.budget, jobs),
             "experiment2": Experiment2(self.budget, jobs),
-            "ablations": Ablations(self.data, self.budget, jobs),
+            "ablations": Ablations(self.data, self.budget, self.jobs),
             "images": Images(self.data, self.budget, jobs=self.jobs, lpips_backbone=self.lpips_backbone),
         }
         if self.meshes is not None:

@@ -183,7 +183,7 @@ def test_all_of_them_by_one_command(
     Image.fromarray(image).save(tmp_path / "kodim01.png")
     trimesh.creation.icosphere(2).export(tmp_path / "bunny.ply")
     places = {"--data": tmp_path, "--meshes": tmp_path, "--scene": scene}
-    bench(monkeypatch, "all", "--budget", "smoke", *options(places), *options(outputs(tmp_path)))
+    bench(monkeypatch, "all", "--budget", "smoke", "--jobs", 1, *options(places), *options(outputs(tmp_path)))
     assert "not run" not in capsys.readouterr().out
     written = {path.stem: json.loads(path.read_text())["figures"] for path in (tmp_path / "results").iterdir()}
     assert set(written) == {"experiment1", "experiment2", "ablations", "images", "shapes", "nerf_pair"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tyro
 
-from iga_nerfstudio.benchmark import cli, images, nerf_pair, shapes
+from iga_nerfstudio.benchmark import ablations, cli, images, nerf_pair, shapes
 from iga_nerfstudio.benchmark.cost_page import paper_cost
 from iga_nerfstudio.benchmark.nerf_pair import command_of_run, measure_nerf_pair
 from iga_nerfstudio.benchmark.paper_tables import IMAGES, MESHES
@@ -27,7 +27,8 @@ from iga_nerfstudio.benchmark.tables_page import (
 def size_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Any, tuple[Any, ...]]:
     """The size that a command line measures, and what else the measurement is given."""
     asked: list[Any] = []
-    for module, name in ((images, "measure_images"), (shapes, "measure_shapes"), (nerf_pair, "measure_nerf_pair")):
+    for module in (ablations, images, shapes, nerf_pair):
+        name = f"measure_{module.__name__.split('.')[-1]}"
         monkeypatch.setattr(module, name, lambda *given: asked.append(given) or {})
     command = tyro.extras.subcommand_cli_from_dict(cli.COMMANDS, args=list(words))
     assert command.measure() == {"budget": command.budget}
@@ -68,6 +69,9 @@ def test_the_full_budget_takes_a_gpu_where_there_is_one(found: str, jobs: int, m
     assert images.configure(images.Setting("p", "pe", "iga", "adam", 1e-3), size).machine.device_type == found
     size, _ = size_of(monkeypatch, "shapes", "--data", "d", "--budget", "full")
     assert shapes.configure("pe", True, size, Path()).machine.device_type == found
+    size, (_runs, given) = size_of(monkeypatch, "ablations", "--data", "d", "--budget", "full")
+    assert (size.device, given) == (found, jobs)
+    assert ablations.configure("pe", "plain", size).machine.device_type == found
     size, (_runs, given) = size_of(monkeypatch, "images", "--data", "d")
     assert (size.device, given) == ("cpu", 2)
 
