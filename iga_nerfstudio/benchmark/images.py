@@ -47,7 +47,7 @@ _PAPER_RATES: dict[tuple[NetworkKind, Variant], float] = {
     ("pe", "iga_mean"): 5e-3,
     ("pe", "bn"): 3e-3,
 }
-# What Kodak's results are averaged of.
+# Metrics whose means over the images are reported.
 _METRICS = ("psnr", "best_psnr", "ssim", "ms_ssim", "lpips", "lpips_unscaled")
 
 
