@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from iga_nerfstudio.benchmark.trainings import train_all
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image
+
+if TYPE_CHECKING:  # every training's process would load nerfstudio for a name
+    from iga_nerfstudio.benchmark.workloads import Device
 
 Network = Literal["relu", "pe", "siren"]
 
@@ -66,6 +69,7 @@ class AblationSize:
         hidden_dim: Width of the networks.
         num_iterations: Training steps.
         seed: Seed of the networks.
+        device: Where to train.
     """
 
     images: tuple[str, ...]
@@ -74,6 +78,7 @@ class AblationSize:
     hidden_dim: int
     num_iterations: int
     seed: int = 42
+    device: Device = "cpu"
 
 
 SIZES = {
@@ -104,7 +109,8 @@ def measure_ablations(
     for image in size.images:
         if not (data / f"{image}.png").is_file():
             raise ValueError(f"There is no image {data / image}.png.")
-    folder = runs / "-".join(str(value) for value in list(asdict(size).values())[1:])
+    same = (size.max_side, size.patch_size, size.hidden_dim, size.num_iterations, size.seed)
+    folder = runs / "-".join(map(str, same))
     trainings = {
         folder / f"{image}-{network}-{case.replace(' ', '_')}.json": partial(
             _train, data / f"{image}.png", network, case, size
@@ -156,7 +162,7 @@ def configure(network: Network, case: str, size: AblationSize) -> ImageConfig:
         network=NetworkConfig(network, size.hidden_dim),
         adjustment=adjustment,
         optimizer=OptimizerConfig("adam", rate),
-        machine=MachineConfig(seed=size.seed, device_type="cpu"),
+        machine=MachineConfig(seed=size.seed, device_type=size.device),
     )
 
 

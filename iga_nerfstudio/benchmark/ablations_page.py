@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from iga_nerfstudio.benchmark.record import render_page
+from iga_nerfstudio.benchmark.record import render_page, with_gain
 
 Figures = dict[str, Any]
 
@@ -51,12 +51,12 @@ def ablations_table(figures: Figures) -> str:
     plain = figures["means"]["plain"]
     rows = []
     for case, means in figures["means"].items():
-        ours = [_gain(means.get(network), plain[network]) for network in NETWORKS]
+        ours = [with_gain(means.get(network), plain[network]) for network in NETWORKS]
         paper = PAPER.get(case)
         theirs = (
             [""] * 3
             if paper is None
-            else [_gain(value, base) for value, base in zip(paper, PAPER["plain"], strict=True)]
+            else [with_gain(value, base) for value, base in zip(paper, PAPER["plain"], strict=True)]
         )
         rows.append(f"| {case} | {' | '.join([*ours, *theirs])} |")
     return f"""## {", ".join(figures["images"])} at {figures["max_side"]} pixels, {figures["num_iterations"]} steps
@@ -67,9 +67,3 @@ def ablations_table(figures: Figures) -> str:
 |---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 """
-
-
-def _gain(value: float | None, plain: float) -> str:
-    if value is None:
-        return ""
-    return f"{value:.2f}" if value == plain else f"{value:.2f} ({value - plain:+.2f})"

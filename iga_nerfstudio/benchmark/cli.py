@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import tyro
 from rich.console import Console
@@ -24,12 +24,34 @@ from iga_nerfstudio.benchmark.rays_page import rays_table
 from iga_nerfstudio.benchmark.rays_variants import VariantName
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
+from iga_nerfstudio.benchmark.tables_page import images_table, nerf_table, shapes_table
 from iga_nerfstudio.benchmark.workloads import Device, Workload
 from iga_nerfstudio.nerf.commands import CommandError, default_device
 from iga_nerfstudio.networks.builder import NetworkKind
 
 RESULTS = Path("benchmarks/results")
 Budget = Literal["smoke", "cpu", "full"]
+AnySize = TypeVar("AnySize", bound=Any)
+
+
+def resized(size: AnySize, **given: Any) -> AnySize:
+    """A budget's size with what is given in place of its own.
+
+    Args:
+        size: The budget's, a dataclass.
+        given: Fields and their values; None leaves the budget's.
+    """
+    return replace(size, **{name: value for name, value in given.items() if value is not None})
+
+
+def device_of(budget: Budget) -> Device:
+    """Where a budget trains: smaller ones on cores of the CPU, the paper's sizes on a GPU where there is one."""
+    return default_device() if budget == "full" else "cpu"
+
+
+def jobs_on(device: Device) -> int:
+    """Trainings at once if not said otherwise: two on a CPU, one thread each, and one on a GPU."""
+    return 1 if device == "cuda" else 2
 
 
 @dataclass
@@ -110,19 +132,21 @@ class Scaling:
 
 @dataclass
 class NerfPair:
-    """A Blender scene trained by ns-train with and without the adjustment, same seeds, evaluated by ns-eval."""
+    """A Blender scene by ns-train and ns-eval with and without the adjustment, same seeds (Tables 3 and 14)."""
 
     data: Path
     """The scene's folder."""
-    method: Literal["iga-nerf", "iga-nerf-tiny"] = "iga-nerf-tiny"
+    budget: Budget = "cpu"
+    """A minute, a small network that two CPU cores can train, or the paper's. Options below override its values."""
+    method: Literal["iga-nerf", "iga-nerf-tiny"] | None = None
     """Which preset."""
-    max_num_iterations: int = 3000
+    max_num_iterations: int | None = None
     """Training steps; the learning rate falls to a tenth over them."""
-    downscale_factor: int = 1
+    downscale_factor: int | None = None
     """Shrink images by this whole number."""
-    test_skip: int = 1
+    test_skip: int | None = None
     """Evaluate every that many test views."""
-    seeds: tuple[int, ...] = (42,)
+    seeds: tuple[int, ...] | None = None
     """One pair of runs per seed."""
     runs: Path = Path("outputs/bench")
     """Folder of the runs; finished ones are not trained again."""
@@ -131,43 +155,48 @@ class NerfPair:
 
     def measure(self) -> dict[str, Any]:
         """Run the measurement."""
-        from iga_nerfstudio.benchmark.nerf_pair import measure_nerf_pair
+        from iga_nerfstudio.benchmark.nerf_pair import SIZES, measure_nerf_pair
 
-        return measure_nerf_pair(
-            self.data,
-            self.method,
-            self.max_num_iterations,
-            self.downscale_factor,
-            self.test_skip,
-            self.seeds,
-            self.runs,
+        size = resized(
+            SIZES[self.budget],
+            method=self.method,
+            num_iterations=self.max_num_iterations,
+            downscale_factor=self.downscale_factor,
+            test_skip=self.test_skip,
+            seeds=self.seeds,
         )
+        if self.max_num_iterations is not None:
+            size = replace(size, decay_steps=None)
+        return {"budget": self.budget} | measure_nerf_pair(self.data, size, self.runs)
 
 
 @dataclass
 class Images:
-    """Every network on photographs: plain, IGA, FR, BN, under Adam and Muon, each at the better of two rates."""
+    """Every network on photographs: plain, IGA, FR and BN (Tables 1, 5 and 8 to 11)."""
 
     data: Path
     """Folder of the images, <name>.png."""
-    images: tuple[str, ...] = ("kodim01", "kodim02", "kodim03")
+    budget: Budget = "cpu"
+    """A minute; two CPU cores in some hours at smaller sizes, under Adam and Muon, each at the better of two rates; or
+    the paper's sizes, Adam and rates. Options below override its values."""
+    images: tuple[str, ...] | None = None
     """Names; rates are chosen on the first."""
-    max_side: int = 192
+    max_side: int | None = None
     """Shrink images to that many pixels."""
-    hidden_dim: int = 64
+    hidden_dim: int | None = None
     """Width of the networks."""
-    max_num_iterations: int = 1500
+    max_num_iterations: int | None = None
     """Training steps."""
-    seed: int = 42
+    seed: int | None = None
     """Seed of the networks."""
-    networks: tuple[NetworkKind, ...] = ("relu", "pe", "siren", "gauss_finer", "wire_finer", "finer")
-    """Networks to train."""
-    variants: tuple[Literal["plain", "iga", "iga_mean", "fr", "bn"], ...] = ("plain", "iga", "iga_mean", "fr", "bn")
+    networks: tuple[NetworkKind, ...] | None = None
+    """Networks to train, of relu, pe, siren, gauss_finer, wire_finer and finer."""
+    variants: tuple[Literal["plain", "iga", "iga_mean", "fr", "bn"], ...] | None = None
     """Plain, IGA, IGA with the mean of 4 points, and the baselines, for the networks that they are defined for."""
-    optimizers: tuple[Literal["adam", "muon"], ...] = ("adam", "muon")
+    optimizers: tuple[Literal["adam", "muon"], ...] | None = None
     """Optimisers to train with."""
-    jobs: int = 2
-    """Trainings at once, one CPU thread each."""
+    jobs: int | None = None
+    """Trainings at once, one CPU thread each; two, or one on a GPU, if not given."""
     lpips_backbone: Path | None = None
     """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
     runs: Path = Path("outputs/bench/images")
@@ -177,13 +206,24 @@ class Images:
 
     def measure(self) -> dict[str, Any]:
         """Run the measurement."""
-        from iga_nerfstudio.benchmark.images import Size, measure_images
+        from iga_nerfstudio.benchmark.images import SIZES, measure_images
 
-        backbone = None if self.lpips_backbone is None else str(self.lpips_backbone)
-        size = Size(self.max_side, self.hidden_dim, self.max_num_iterations, self.seed, backbone)
-        return measure_images(
-            self.data, self.images, size, self.networks, self.variants, self.optimizers, self.runs, self.jobs
+        device = device_of(self.budget)
+        size = resized(
+            SIZES[self.budget],
+            images=self.images,
+            max_side=self.max_side,
+            hidden_dim=self.hidden_dim,
+            num_iterations=self.max_num_iterations,
+            networks=self.networks,
+            variants=self.variants,
+            optimizers=self.optimizers,
+            seed=self.seed,
+            device=device,
+            lpips_backbone=None if self.lpips_backbone is None else str(self.lpips_backbone),
         )
+        jobs = jobs_on(device) if self.jobs is None else self.jobs
+        return {"budget": self.budget} | measure_images(self.data, size, self.runs, jobs)
 
 
 @dataclass
@@ -260,25 +300,27 @@ class ImagePair:
 
 @dataclass
 class Shapes:
-    """Meshes fitted with and without the adjustment: IoU, Chamfer distance, meshes."""
+    """Meshes fitted with and without the adjustment: IoU, Chamfer distance, meshes (Tables 2, 12 and 13)."""
 
     data: Path
     """Folder of the meshes, <name>.ply."""
-    shapes: tuple[str, ...] = ("bunny", "armadillo", "lucy")
-    """Names."""
-    networks: tuple[NetworkKind, ...] = ("relu", "pe", "siren")
+    budget: Budget = "cpu"
+    """A minute, two CPU cores in an hour at smaller sizes, or the paper's sizes. Options below override its values."""
+    shapes: tuple[str, ...] | None = None
+    """Names; those of the budget that are in the folder if not given."""
+    networks: tuple[NetworkKind, ...] | None = None
     """Networks to train."""
-    resolution: int = 128
+    resolution: int | None = None
     """Voxels along each side of the bounding cube."""
-    hidden_dim: int = 128
+    hidden_dim: int | None = None
     """Width of the networks."""
-    groups_per_batch: int = 128
+    groups_per_batch: int | None = None
     """Groups of 256 voxels per step."""
-    max_num_iterations: int = 400
+    max_num_iterations: int | None = None
     """Training steps."""
-    optimizer: Literal["adam", "muon"] = "muon"
+    optimizer: Literal["adam", "muon"] | None = None
     """Optimiser of all."""
-    seed: int = 42
+    seed: int | None = None
     """Seed of networks and batches."""
     runs: Path = Path("outputs/bench/shapes")
     """Folder of the trainings; finished ones are not repeated."""
@@ -287,17 +329,25 @@ class Shapes:
 
     def measure(self) -> dict[str, Any]:
         """Run the measurement."""
-        from iga_nerfstudio.benchmark.shapes import ShapeSize, measure_shapes
+        from iga_nerfstudio.benchmark.shapes import SIZES, measure_shapes, shapes_at_hand
 
-        size = ShapeSize(
-            self.resolution,
-            self.hidden_dim,
-            self.groups_per_batch,
-            self.max_num_iterations,
-            self.optimizer,
-            self.seed,
+        size = resized(
+            SIZES[self.budget],
+            shapes=self.shapes,
+            networks=self.networks,
+            resolution=self.resolution,
+            hidden_dim=self.hidden_dim,
+            groups_per_batch=self.groups_per_batch,
+            num_iterations=self.max_num_iterations,
+            optimizer=self.optimizer,
+            seed=self.seed,
+            device=device_of(self.budget),
         )
-        return measure_shapes(self.data, self.shapes, self.networks, size, self.runs)
+        if self.max_num_iterations is not None:
+            size = replace(size, num_epochs=None)
+        if self.shapes is None:
+            size = shapes_at_hand(self.data, size)
+        return {"budget": self.budget} | measure_shapes(self.data, size, self.runs)
 
 
 @dataclass
@@ -514,8 +564,8 @@ class Ablations:
     """Folder of the images, <name>.png."""
     budget: Budget = "cpu"
     """A minute, two CPU cores in under an hour at smaller sizes, or the paper's sizes."""
-    jobs: int = 2
-    """Trainings at once, one CPU thread each."""
+    jobs: int | None = None
+    """Trainings at once, one CPU thread each; two, or one on a GPU, if not given."""
     runs: Path = Path("outputs/bench/ablations")
     """Folder of the trainings; finished ones are not repeated."""
     output: Path = RESULTS / "ablations.json"
@@ -525,7 +575,10 @@ class Ablations:
         """Run the measurement."""
         from iga_nerfstudio.benchmark.ablations import SIZES, measure_ablations
 
-        return {"budget": self.budget} | measure_ablations(self.data, SIZES[self.budget], self.runs, self.jobs)
+        device = device_of(self.budget)
+        jobs = jobs_on(device) if self.jobs is None else self.jobs
+        size = replace(SIZES[self.budget], device=device)
+        return {"budget": self.budget} | measure_ablations(self.data, size, self.runs, jobs)
 
 
 @dataclass
@@ -536,10 +589,8 @@ class Balance:
     """Folder of the images, <name>.png."""
     budget: Budget = "cpu"
     """A minute, two CPU cores in under an hour at smaller sizes, or the paper's sizes."""
-    jobs: int = 2
-    """Trainings at once, one CPU thread each."""
-    device: Device | None = None
-    """Where to train; the GPU where there is one if not given."""
+    jobs: int | None = None
+    """Trainings at once, one CPU thread each; two, or one on a GPU, if not given."""
     runs: Path = Path("outputs/bench/balance")
     """Folder of the trainings; finished ones are not repeated."""
     output: Path = RESULTS / "balance.json"
@@ -549,20 +600,27 @@ class Balance:
         """Run the measurement."""
         from iga_nerfstudio.benchmark.balance import SIZES, measure_balance
 
-        device = self.device or default_device()
-        return {"budget": self.budget} | measure_balance(self.data, SIZES[self.budget], device, self.runs, self.jobs)
+        device = device_of(self.budget)
+        jobs = jobs_on(device) if self.jobs is None else self.jobs
+        return {"budget": self.budget} | measure_balance(self.data, SIZES[self.budget], device, self.runs, jobs)
 
 
 @dataclass
 class All:
-    """Every experiment of the paper that there is a command for, at one budget."""
+    """Every experiment of the paper, at one budget."""
 
     data: Path
     """Folder of the images, <name>.png."""
+    meshes: Path | None = None
+    """Folder of the meshes, <name>.ply; shapes are left out if not given."""
+    scene: Path | None = None
+    """Folder of a Blender scene; NeRFs are left out if not given."""
     budget: Budget = "cpu"
-    """A minute, two CPU cores in under two hours at smaller sizes, or the paper's sizes."""
-    jobs: int = 2
-    """Trainings at once, one CPU thread each."""
+    """A minute, two CPU cores in most of a day at smaller sizes, or the paper's sizes."""
+    jobs: int | None = None
+    """Trainings of signals and images at once, one CPU thread each; two, or one of images on a GPU, if not given."""
+    lpips_backbone: Path | None = None
+    """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
     runs: Path = Path("outputs/bench")
     """Folder of the trainings; finished ones are not repeated."""
     output: Path = RESULTS
@@ -570,13 +628,29 @@ class All:
 
     def parts(self) -> tuple[Any, ...]:
         """The commands."""
-        names = ("experiment1", "experiment2", "ablations")
-        places = {name: (self.runs / name, self.output / f"{name}.json") for name in names}
-        return (
-            Experiment1(self.budget, self.jobs, *places["experiment1"]),
-            Experiment2(self.budget, self.jobs, *places["experiment2"]),
-            Ablations(self.data, self.budget, self.jobs, *places["ablations"]),
+        jobs = jobs_on("cpu") if self.jobs is None else self.jobs
+        parts: dict[str, Any] = {
+            "experiment1": Experiment1(self.budget, jobs),
+            "experiment2": Experiment2(self.budget, jobs),
+            "ablations": Ablations(self.data, self.budget, self.jobs),
+            "images": Images(self.data, self.budget, jobs=self.jobs, lpips_backbone=self.lpips_backbone),
+            "balance": Balance(self.data, self.budget, self.jobs),
+        }
+        if self.meshes is not None:
+            parts["shapes"] = Shapes(self.meshes, self.budget)
+        if self.scene is not None:
+            parts["nerf_pair"] = NerfPair(self.scene, self.budget)
+        # nerfstudio sorts runs by scene and method itself.
+        folders = {"nerf_pair": self.runs}
+        return tuple(
+            replace(part, runs=folders.get(name, self.runs / name), output=self.output / f"{name}.json")
+            for name, part in parts.items()
         )
+
+    def left_out(self) -> tuple[str, ...]:
+        """What is not run, and why."""
+        missing = {"shapes (no --meshes given)": self.meshes, "nerf-pair (no --scene given)": self.scene}
+        return tuple(reason for reason, place in missing.items() if place is None)
 
 
 @dataclass
@@ -621,6 +695,9 @@ TABLES: dict[type, Callable[[dict[str, Any]], str]] = {
     Experiment2: experiment2_table,
     Ablations: ablations_table,
     Balance: balance_table,
+    Images: images_table,
+    Shapes: shapes_table,
+    NerfPair: nerf_table,
 }
 
 
@@ -644,6 +721,9 @@ def main() -> None:
             write_result(part.output, figures)
             table = TABLES.get(type(part))
             console.print(figures if table is None else Markdown(table(figures)))
+        if isinstance(chosen, All):
+            for reason in chosen.left_out():
+                console.print(f"not run: {reason}", markup=False, soft_wrap=True)
     except (ValueError, CommandError) as error:
         console.print(f"iga-bench: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(2)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from iga_nerfstudio.benchmark.record import origin, read_results
+from iga_nerfstudio.benchmark.paper_tables import COST
+from iga_nerfstudio.benchmark.record import origin, read_results, table
 
 Figures = dict[str, Any]
 
@@ -32,6 +33,8 @@ def render_cost(results: Path) -> str | None:
     parts = []
     for path, result in read_results(results, "step"):
         parts.append(f"## Steps on {_where(result)}\n\n{step_table(result['figures'])}{origin(path, result)}")
+    if parts:
+        parts.append(paper_cost())
     for path, result in read_results(results, "scaling"):
         parts.append(
             f"## More groups, on {_where(result)}\n\n{scaling_table(result['figures'])}\n"
@@ -43,6 +46,24 @@ def render_cost(results: Path) -> str | None:
             f"{origin(path, result)}"
         )
     return "\n".join([HEADER, *parts]) if parts else None
+
+
+def paper_cost() -> str:
+    """The paper's own cost (Table 4) as a section of Markdown, adjusted over plain as above."""
+    rows = []
+    for task, (plain, *others) in COST.items():
+        cells = [task, f"{plain[0]:g} s", f"{plain[1]:,} MB"]
+        for other in others:
+            cells += ["", ""] if other is None else [f"{other[0] / plain[0]:.2f}", f"{other[1] / plain[1]:.2f} x"]
+        rows.append(cells)
+    head = ["task", "plain", "memory", "adjusted / plain", "memory", "eNTK of all inputs / plain", "memory"]
+    return f"""## Steps in the paper
+
+Its Table 4, on its own machine: means over all networks of a task. The ratios of time compare with those above: \
+signals with signal-p4 and -p8, and with signal-p1 for the eNTK of all inputs, images with image-n384, shapes with \
+shape-n512, NeRF with nerf-n1024. Its memory may count more than what a step holds.
+
+{table(head, rows)}"""
 
 
 def step_table(figures: Figures) -> str:

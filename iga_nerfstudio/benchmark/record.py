@@ -57,6 +57,31 @@ def render_page(results: Path, name: str, header: str, section: Callable[[dict[s
     return "\n".join([header, *parts]) if parts else None
 
 
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A table of Markdown without the columns that are empty in every row.
+
+    Args:
+        head: Names of the columns.
+        rows: Their cells.
+    """
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    lines = [[cells[i] for i in kept] for cells in (head, *rows)]
+    lines.insert(1, ["---"] * len(kept))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def with_gain(value: float | None, plain: float | None) -> str:
+    """A value with what it gains over plain training in brackets; without if there is none, or it is the plain one.
+
+    Args:
+        value: The value; nothing is written for None.
+        plain: That of plain training.
+    """
+    if value is None:
+        return ""
+    return f"{value:.2f}" if plain in (None, value) else f"{value:.2f} ({value - plain:+.2f})"
+
+
 def origin(path: Path, result: dict[str, Any]) -> str:
     """Where a result comes from, as a paragraph of Markdown.
 

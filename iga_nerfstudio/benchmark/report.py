@@ -18,6 +18,7 @@ from iga_nerfstudio.benchmark.experiments_page import (
 )
 from iga_nerfstudio.benchmark.rays_page import plot_rays, render_rays
 from iga_nerfstudio.benchmark.record import origin, read_results
+from iga_nerfstudio.benchmark.tables_page import render_images, render_nerf, render_shapes
 
 Figures = dict[str, Any]
 
@@ -29,7 +30,7 @@ Times are medians of alternating calls in one run, and only their ratios mean so
 
 
 def write_report(results: Path, folder: Path) -> None:
-    """Generate ``measurements.md``, and the other pages with their plots where there are results for them.
+    """Generate the pages with their plots that there are results for.
 
     Args:
         results: Folder of result files.
@@ -38,40 +39,33 @@ def write_report(results: Path, folder: Path) -> None:
     Raises:
         ValueError: If there are no results, or a page cannot be written.
     """
-    measurements = render_report(results)
+    pages = {name: text for name, (render, _) in PAGES.items() if (text := render(results)) is not None}
+    if not pages:
+        raise ValueError(f"There is no result in {results}. Measure first: iga-bench kernel, iga-bench images, ...")
     try:
         (folder / "results").mkdir(parents=True, exist_ok=True)
-        (folder / "measurements.md").write_text(measurements)
-        for name, (render, draw) in PAGES.items():
-            text = render(results)
-            if text is not None:
-                page = folder / f"{name}.md"
-                page.write_text(text)
-                if draw is not None:
-                    draw(results, page.parent)
+        for name, text in pages.items():
+            page = folder / f"{name}.md"
+            page.write_text(text)
+            draw = PAGES[name][1]
+            if draw is not None:
+                draw(results, page.parent)
     except OSError as error:
         raise ValueError(f"The pages cannot be written to {folder}: {error}.") from error
 
 
-def render_report(results: Path) -> str:
-    """The text of ``measurements.md``.
+def render_report(results: Path) -> str | None:
+    """The text of ``measurements.md``, or None if there is nothing to put there.
 
     Args:
         results: Folder of result files.
-
-    Returns:
-        Markdown.
-
-    Raises:
-        ValueError: If the folder holds no result.
     """
-    parts = [HEADER]
-    for name, section in SECTIONS.items():
-        for path, result in read_results(results, name):
-            parts.append(section(result["figures"]) + origin(path, result))
-    if len(parts) == 1:
-        raise ValueError(f"There is no result in {results}. Measure first: iga-bench kernel, iga-bench images, ...")
-    return "\n".join(parts)
+    parts = [
+        section(result["figures"]) + origin(path, result)
+        for name, section in SECTIONS.items()
+        for path, result in read_results(results, name)
+    ]
+    return "\n".join([HEADER, *parts]) if parts else None
 
 
 def _kernel(figures: Figures) -> str:
@@ -88,59 +82,6 @@ Full `iga-nerf` network ({figures["parameters"]:,} parameters), n = {figures["nu
 
 The layerwise kernel is **{figures["speedup"]:.0f} times** faster.
 """
-
-
-def _nerf_pair(figures: Figures) -> str:
-    names = [name for name in ("psnr", "median_psnr", "ssim", "lpips", "coarse_psnr") if name in figures["runs"][0]]
-    rows = [
-        f"| {run['seed']} | {'IGA' if run['adjusted'] else 'plain'} | "
-        + " | ".join(f"{run[name]:.3f}" for name in names)
-        + f" | {min(run['psnr_of_views']):.1f} |"
-        for run in figures["runs"]
-    ]
-    mean, median = (figures["mean_over_seeds"][name] for name in ("psnr", "median_psnr"))
-    return f"""## {figures["scene"]}: with and without the adjustment
-
-`{figures["method"]}`, {figures["num_iterations"]} steps, images shrunk by {figures["downscale_factor"]}; same seed, \
-network, data and schedule. After the last step, over all test views.
-
-| seed | gradient | {" | ".join(names)} | worst view |
-|{"---|" * (len(names) + 3)}
-{chr(10).join(rows)}
-
-Over the seeds, mean PSNR of the views: plain {mean["plain"]:.2f} dB, adjusted {mean["adjusted"]:.2f} dB, gain \
-**{mean["gain"]:+.2f} dB**. Median view: plain {median["plain"]:.2f} dB, adjusted {median["adjusted"]:.2f} dB, gain \
-**{median["gain"]:+.2f} dB**.
-"""
-
-
-def _images(figures: Figures) -> str:
-    variants = {"plain": "plain", "iga": "IGA", "iga_mean": "IGA, mean of 4", "fr": "FR", "bn": "BN"}
-    parts = [
-        f"""## Images: every network, plain, IGA, FR and BN, under Adam and Muon
-
-{", ".join(figures["images"])} shrunk to {figures["max_side"]} pixels, 3 hidden layers x {figures["hidden_dim"]}, \
-{figures["num_iterations"]} steps, seed {figures["seed"]}. PSNR in dB after the last step, mean over the images; in \
-brackets the learning rate, the best on the first image of two for each entry, of three for FR.
-"""
-    ]
-    for optimizer in ("adam", "muon"):
-        means = [mean for mean in figures["means"] if mean["optimizer"] == optimizer]
-        table = {(mean["network"], mean["variant"]): mean for mean in means}
-        columns = [name for name in variants if any(variant == name for _, variant in table)]
-        rows = [
-            f"| {network} | " + " | ".join(_psnr(table.get((network, column))) for column in columns) + " |"
-            for network in dict.fromkeys(network for network, _ in table)
-        ]
-        heads = " | ".join(variants[column] for column in columns)
-        parts.append(
-            f"| {optimizer.capitalize()} | {heads} |\n|{'---|' * (len(columns) + 1)}\n" + "\n".join(rows) + "\n"
-        )
-    return "\n".join(parts)
-
-
-def _psnr(mean: Figures | None) -> str:
-    return "" if mean is None else f"{mean['psnr']:.2f} ({mean['lr']:g})"
 
 
 def _muon_step(figures: Figures) -> str:
@@ -177,29 +118,6 @@ After the last step. Memory is what training takes beyond what the process had w
 """
 
 
-def _shapes(figures: Figures) -> str:
-    rows = [
-        f"| {run['shape']} | {run['network']} | {'IGA' if run['adjusted'] else 'plain'} | "
-        + (
-            "diverged | | |"
-            if "diverged" in run
-            else f"{run['iou']:.4f} | {run['best_iou']:.4f} | {run.get('chamfer', float('nan')):.2e} |"
-        )
-        for run in figures["trainings"]
-    ]
-    return f"""## Shapes with and without the adjustment
-
-Occupancy at {figures["resolution"]}^3, 3 hidden layers x {figures["hidden_dim"]}, \
-{figures["optimizer"].capitalize()}, {figures["num_iterations"]} steps of {figures["groups_per_batch"]} groups of 256 \
-voxels, seed {figures["seed"]}. IoU after the last step and the best of four evaluations; Chamfer distance of the \
-marching cubes mesh (mean nearest distance, both directions, half the longest side of the true mesh being 1).
-
-| shape | network | gradient | IoU | best IoU | Chamfer |
-|---|---|---|---|---|---|
-{chr(10).join(rows)}
-"""
-
-
 def _viewer(figures: Figures) -> str:
     milliseconds = {name: 1000 * seconds for name, seconds in figures["seconds_per_step"].items()}
     return f"""## A step with the viewer open
@@ -219,8 +137,9 @@ def _draw_blender(results: Path, folder: Path) -> None:
     draw_views(results, folder)
 
 
-# Pages of their own: what renders each, and what draws its pictures beside it.
+# What renders each page, and what draws its pictures beside it.
 PAGES: dict[str, tuple[Callable[[Path], str | None], Callable[[Path, Path], None] | None]] = {
+    "measurements": (render_report, None),
     "cost": (render_cost, plot_scaling),
     "results/blender": (render_blender, _draw_blender),
     "results/rays": (render_rays, plot_rays),
@@ -228,14 +147,14 @@ PAGES: dict[str, tuple[Callable[[Path], str | None], Callable[[Path, Path], None
     "results/experiment2": (render_experiment2, plot_experiment2),
     "results/ablations": (render_ablations, None),
     "results/balance": (render_balance, plot_balance),
+    "results/images": (render_images, None),
+    "results/shapes": (render_shapes, None),
+    "results/nerf": (render_nerf, None),
 }
 
 SECTIONS: dict[str, Callable[[Figures], str]] = {
     "kernel": _kernel,
-    "nerf_pair": _nerf_pair,
-    "images": _images,
     "image_pair": _image_pair,
     "muon_step": _muon_step,
-    "shapes": _shapes,
     "viewer": _viewer,
 }

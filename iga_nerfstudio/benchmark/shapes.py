@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from iga_nerfstudio.evaluation.meshes import write_mesh
 from iga_nerfstudio.files import write_text
@@ -16,37 +16,91 @@ from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdju
 from iga_nerfstudio.tasks.sdf import SDFConfig, fit_shape
 from iga_nerfstudio.tasks.trainer import TrainingDiverged
 
+if TYPE_CHECKING:
+    from iga_nerfstudio.benchmark.workloads import Device
+
 # Balanced eigenvalues, as in the paper.
 _END = {"siren": 14}
+# Adam's learning rates in the paper, without and with the adjustment; that of ReLU with it is the authors' code's.
+_PAPER_RATES: dict[NetworkKind, tuple[float, float]] = {
+    "relu": (2e-3, 5e-3),
+    "pe": (2e-3, 2e-3),
+    "siren": (5e-4, 5e-4),
+}
+# Of trainings whose length depends on the shape; others are evaluated four times.
+_STEPS_PER_EVAL = 5000
 
 
 @dataclass(frozen=True)
 class ShapeSize:
-    """What all trainings share."""
+    """What is trained, and what all trainings share.
 
+    Attributes:
+        shapes: Names of the meshes.
+        networks: Networks to train.
+        resolution: Voxels along each side of the bounding cube.
+        hidden_dim: Width of the networks of three hidden layers.
+        groups_per_batch: Groups of 256 voxels per step.
+        num_iterations: Training steps ...
+        num_epochs: ... or passes over the grid cut down to the shape's box, one of the two. An epoch has as many steps
+            as batches fit into the grid: 1024 at 512^3 and 512 groups, less what the box cuts off.
+        optimizer: Optimiser of all.
+        paper_rates: Under Adam train at the paper's learning rates, otherwise at those of ``iga-sdf``.
+        seed: Seed of networks and batches.
+        device: Where to train.
+    """
+
+    shapes: tuple[str, ...]
+    networks: tuple[NetworkKind, ...]
     resolution: int
     hidden_dim: int
     groups_per_batch: int
-    num_iterations: int
-    optimizer: Literal["muon", "adam", "sgd"]
-    seed: int
+    num_iterations: int | None
+    num_epochs: int | None = None
+    optimizer: Literal["muon", "adam"] = "muon"
+    paper_rates: bool = False
+    seed: int = 42
+    device: Device = "cpu"
 
 
-def measure_shapes(
-    data: Path,
-    shapes: tuple[str, ...],
-    networks: tuple[NetworkKind, ...],
-    size: ShapeSize,
-    runs: Path,
-    tell: Callable[[str], None] = print,
-) -> dict[str, Any]:
+_NETWORKS: tuple[NetworkKind, ...] = ("relu", "pe", "siren")
+SIZES = {
+    # Other networks have no surface after so few steps, and a wild one takes longest to measure.
+    "smoke": ShapeSize(("bunny",), ("pe",), 24, 16, 16, 80),
+    "cpu": ShapeSize(("bunny", "armadillo", "lucy"), _NETWORKS, 128, 128, 128, 400),
+    "full": ShapeSize(
+        ("thai", "armadillo", "dragon", "bunny", "lucy"), _NETWORKS, 512, 256, 512, None, 200, "adam", True
+    ),
+}
+
+
+def shapes_at_hand(data: Path, size: ShapeSize, tell: Callable[[str], None] = print) -> ShapeSize:
+    """A size without the shapes that a folder lacks; unchanged if it lacks all of them.
+
+    Args:
+        data: Folder of the meshes, ``<name>.ply``.
+        size: What is to be trained.
+        tell: Told what is left out.
+    """
+    found = tuple(name for name in size.shapes if _mesh(data, name).is_file())
+    if not found:
+        return size
+    for name in size.shapes:
+        if name not in found:
+            tell(f"not run: {name} (no {_mesh(data, name)})")
+    return replace(size, shapes=found)
+
+
+def _mesh(data: Path, name: str) -> Path:
+    return data / f"{name}.ply"
+
+
+def measure_shapes(data: Path, size: ShapeSize, runs: Path, tell: Callable[[str], None] = print) -> dict[str, Any]:
     """Fit every mesh with every network, plain and with IGA: occupancy, middle points, Adam or Muon.
 
     Args:
         data: Folder of the meshes, ``<name>.ply``.
-        shapes: Names.
-        networks: Networks to train.
-        size: What all trainings share.
+        size: What is trained, and what all trainings share.
         runs: Folder of finished trainings and their meshes; those in it are not repeated.
         tell: Told about every finished training.
 
@@ -54,43 +108,68 @@ def measure_shapes(
         The trainings: IoU (last and best) and Chamfer distances.
 
     Raises:
-        ValueError: If a mesh cannot be used.
+        ValueError: If a mesh is missing or cannot be used, or there is none.
     """
-    folder = runs / "-".join(f"{value}" for value in asdict(size).values())
+    if not size.shapes:
+        raise ValueError("Name at least one shape.")
+    for shape in size.shapes:
+        if not _mesh(data, shape).is_file():
+            raise ValueError(f"There is no mesh {_mesh(data, shape)}.")
+    length = f"{size.num_iterations}" if size.num_epochs is None else f"{size.num_epochs}epochs"
+    rates = ("paper",) if _at_paper_rates(size) else ()
+    same = (size.resolution, size.hidden_dim, size.groups_per_batch, length, size.optimizer, *rates, size.seed)
+    folder = runs / "-".join(map(str, same))
     trainings = []
-    for shape in shapes:
-        for network in networks:
+    for shape in size.shapes:
+        for network in size.networks:
             for adjusted in (False, True):
                 path = folder / f"{shape}-{network}-{'iga' if adjusted else 'plain'}.json"
                 if not path.exists():
-                    outcome = _train(data / f"{shape}.ply", network, adjusted, size, runs / "cache", path)
+                    outcome = _train(_mesh(data, shape), network, adjusted, size, runs / "cache", path)
                     write_text(path, json.dumps({"shape": shape, "network": network, **outcome}, indent=2) + "\n")
                     tell(f"{path.stem}: {outcome}")
                 trainings.append(json.loads(path.read_text()))
-    return {"shapes": list(shapes), **asdict(size), "trainings": trainings}
+    return {**asdict(size), "trainings": trainings}
+
+
+def _at_paper_rates(size: ShapeSize) -> bool:
+    return size.paper_rates and size.optimizer == "adam"
+
+
+def configure(network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path) -> SDFConfig:
+    """The settings of one training; sampled meshes are kept in the folder ``cache``."""
+    rate = _PAPER_RATES[network][adjusted] if _at_paper_rates(size) and network in _PAPER_RATES else None
+    config = SDFConfig(
+        resolution=size.resolution,
+        groups_per_batch=size.groups_per_batch,
+        num_epochs=size.num_epochs,
+        cache_dir=cache,
+        steps_per_eval=_STEPS_PER_EVAL,
+        network=NetworkConfig(network, size.hidden_dim),
+        adjustment=TaskAdjustmentConfig(enabled=adjusted, end=_END.get(network, 7), representative="middle"),
+        optimizer=OptimizerConfig(size.optimizer, rate),
+        machine=MachineConfig(seed=size.seed, device_type=size.device),
+    )
+    if size.num_iterations is None:
+        return config
+    return replace(config, max_num_iterations=size.num_iterations, steps_per_eval=max(size.num_iterations // 4, 1))
 
 
 def _train(
     mesh: Path, network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path, path: Path
 ) -> dict[str, Any]:
-    config = SDFConfig(
-        resolution=size.resolution,
-        groups_per_batch=size.groups_per_batch,
-        cache_dir=cache,
-        max_num_iterations=size.num_iterations,
-        steps_per_eval=max(size.num_iterations // 4, 1),
-        network=NetworkConfig(network, size.hidden_dim),
-        adjustment=TaskAdjustmentConfig(enabled=adjusted, end=_END.get(network, 7), representative="middle"),
-        optimizer=OptimizerConfig(size.optimizer),
-        machine=MachineConfig(seed=size.seed, device_type="cpu"),
-    )
     try:
-        fit, task = fit_shape(mesh, config)
+        fit, task = fit_shape(mesh, configure(network, adjusted, size, cache))
     except TrainingDiverged as error:
         return {"adjusted": adjusted, "diverged": str(error)}
     surface = task.surface(fit.model)
     if surface is not None:
         write_mesh(surface, path.with_suffix(".ply"))
-    seconds = 1000 * fit.record.seconds / fit.record.steps
-    best = {"best_iou": fit.best_metrics["iou"]}
-    return {"adjusted": adjusted, **fit.metrics, **best, "milliseconds_per_step": seconds}
+    milliseconds = 1000 * fit.record.seconds / fit.record.steps
+    return {
+        "adjusted": adjusted,
+        **fit.metrics,
+        "best_iou": fit.best_metrics["iou"],
+        "steps": fit.record.steps,
+        "milliseconds_per_step": milliseconds,
+    }

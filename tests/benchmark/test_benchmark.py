@@ -13,7 +13,7 @@ import torch
 
 from iga_nerfstudio.benchmark.kernel import measure_kernel
 from iga_nerfstudio.benchmark.record import write_result
-from iga_nerfstudio.benchmark.report import render_report
+from iga_nerfstudio.benchmark.report import PAGES, render_report, write_report
 from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,13 +59,17 @@ def test_a_result_says_where_it_comes_from(tmp_path):
         write_result(tmp_path / "file" / "figure.json", {})
 
 
-def test_the_page_is_that_of_the_committed_results():
-    assert (ROOT / "docs" / "measurements.md").read_text() == render_report(ROOT / "benchmarks" / "results")
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_are_those_of_the_committed_results(name):
+    page = ROOT / "docs" / f"{name}.md"
+    render, _ = PAGES[name]
+    assert (page.read_text() if page.exists() else None) == render(ROOT / "benchmarks" / "results")
 
 
 def test_a_report_without_results_says_what_to_do(tmp_path):
+    assert render_report(tmp_path) is None
     with pytest.raises(ValueError, match="Measure first"):
-        render_report(tmp_path)
+        write_report(tmp_path, tmp_path / "docs")
 
 
 def test_the_command_fails_in_one_line(tmp_path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from iga_nerfstudio.benchmark import blender, peers
 from iga_nerfstudio.benchmark.blender import Protocol, measure_blender
-from iga_nerfstudio.benchmark.blender_page import blender_table, render_blender
+from iga_nerfstudio.benchmark.blender_page import blender_table
 from iga_nerfstudio.benchmark.peers import METHODS, Peer, scene_options, why_not
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
@@ -147,8 +147,3 @@ def test_missing_scenes_are_named(tmp_path: Path) -> None:
         measure_blender(tmp_path, ("lego",), ("nerfacto",), PROTOCOL, tmp_path)
     with pytest.raises(ValueError, match="no scene at all"):
         measure_blender(tmp_path, (), ("nerfacto",), PROTOCOL, tmp_path)
-
-
-def test_the_committed_page_is_that_of_the_committed_results() -> None:
-    page = ROOT / "docs" / "results" / "blender.md"
-    assert render_blender(ROOT / "benchmarks" / "results") == (page.read_text() if page.exists() else None)

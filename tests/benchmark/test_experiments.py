@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import layerwise_entk, leading_eigenpairs, sum_of_logits
-from iga_nerfstudio.benchmark import ablations, experiment1, experiment2
+from iga_nerfstudio.benchmark import ablations, cli, experiment1, experiment2
 from iga_nerfstudio.benchmark.ablations import measure_ablations
 from iga_nerfstudio.benchmark.ablations_page import ablations_table
 from iga_nerfstudio.benchmark.cli import main
@@ -22,6 +23,7 @@ from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
 from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
+from iga_nerfstudio.benchmark.tables_page import nerf_table
 from iga_nerfstudio.networks.two_layer import two_layer_ntk
 from tests.benchmark.test_cost import MUON
 
@@ -173,23 +175,53 @@ def test_a_missing_image_is_named(tmp_path: Path) -> None:
         measure_ablations(tmp_path, ablations.SIZES["smoke"], tmp_path / "runs", 1)
 
 
-def test_all_of_them_by_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_them_by_one_command(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each at its budget, into files of its own."""
     image = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
-    Image.fromarray(image).save(tmp_path / "kodim01.png")
-    words = [
-        "all",
-        "--data",
-        tmp_path,
-        "--budget",
-        "smoke",
-        "--runs",
-        tmp_path / "runs",
-        "--output",
-        tmp_path / "results",
-    ]
+    for name in ("kodim01", "kodim02"):  # to choose on, and to judge on
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    trimesh.creation.icosphere(2).export(tmp_path / "bunny.ply")
+    places = {"--data": tmp_path, "--meshes": tmp_path, "--scene": scene}
+    bench(monkeypatch, "all", "--budget", "smoke", "--jobs", 1, *options(places), *options(outputs(tmp_path)))
+    assert "not run" not in capsys.readouterr().out
+    written = {path.stem: json.loads(path.read_text())["figures"] for path in (tmp_path / "results").iterdir()}
+    assert set(written) == {"experiment1", "experiment2", "ablations", "images", "balance", "shapes", "nerf_pair"}
+    assert {figures["budget"] for figures in written.values()} == {"smoke"}
+    assert [run["adjusted"] for run in written["nerf_pair"]["runs"]] == [False, True]
+    assert {run["network"] for run in written["images"]["trainings"]} == {"relu", "pe", "siren"}
+    write_report(tmp_path / "results", tmp_path / "docs")
+    pages = {path.stem: path.read_text() for path in (tmp_path / "docs" / "results").glob("*.md")}
+    assert set(pages) == {"experiment1", "experiment2", "ablations", "images", "balance", "shapes", "nerf"}
+    assert nerf_table(written["nerf_pair"]) in pages["nerf"]
+    assert "Budget `smoke`. **The sizes are not the paper's**" in pages["images"]
+
+
+def test_what_has_no_data_is_left_out_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in (cli.Experiment1, cli.Experiment2, cli.Ablations, cli.Images, cli.Balance):
+        monkeypatch.setattr(kind, "measure", lambda self: {"budget": self.budget})
+        monkeypatch.setitem(cli.TABLES, kind, str)
+    bench(monkeypatch, "all", "--data", tmp_path, *options(outputs(tmp_path)))
+    assert {path.stem for path in (tmp_path / "results").iterdir()} == {
+        "experiment1", "experiment2", "ablations", "images", "balance",
+    }  # fmt: skip
+    out = capsys.readouterr().out
+    assert "not run: shapes (no --meshes given)" in out
+    assert "not run: nerf-pair (no --scene given)" in out
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    """Call the command."""
     monkeypatch.setattr("sys.argv", ["iga-bench", *map(str, words)])
     main()
-    written = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results").iterdir()}
-    assert set(written) == {"experiment1", "experiment2", "ablations"}
-    assert {result["figures"]["budget"] for result in written.values()} == {"smoke"}
+
+
+def options(values: dict[str, Any]) -> list[Any]:
+    return [word for pair in values.items() for word in pair]
+
+
+def outputs(folder: Path) -> dict[str, Path]:
+    return {"--runs": folder / "runs", "--output": folder / "results"}
