@@ -22,7 +22,7 @@ Outcome = dict[str, Any]
 def train_all(
     trainings: Mapping[Path, Callable[[], Outcome]], jobs: int, tell: Callable[[str], None], figure: str = "psnr"
 ) -> list[Outcome]:
-    """Run trainings in processes of one thread each and keep what came of them.
+    """Run trainings with one thread each, in processes if there are several at once, and keep what came of them.
 
     Args:
         trainings: What to run, by the JSON file that keeps its outcome; can be pickled. A training whose file exists
@@ -35,11 +35,27 @@ def train_all(
         The outcomes, in order.
     """
     missing = {path: training for path, training in trainings.items() if not path.exists()}
-    with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_train, training, path): path for path, training in missing.items()}
-        for done, future in enumerate(as_completed(waiting), 1):
-            tell(f"{done}/{len(waiting)} {waiting[future].stem}: {figure} {future.result()[figure]:.4g}")
+    finished = _one_by_one(missing) if jobs == 1 else _some_at_once(missing, jobs)
+    for done, (path, outcome) in enumerate(finished, 1):
+        tell(f"{done}/{len(missing)} {path.stem}: {figure} {outcome[figure]:.4g}")
     return [json.loads(path.read_text()) for path in trainings]
+
+
+def _one_by_one(trainings: Mapping[Path, Callable[[], Outcome]]) -> Iterator[tuple[Path, Outcome]]:
+    """In this process: another one would first have to start."""
+    threads = torch.get_num_threads()
+    try:
+        for path, training in trainings.items():
+            yield path, _train(training, path)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _some_at_once(trainings: Mapping[Path, Callable[[], Outcome]], jobs: int) -> Iterator[tuple[Path, Outcome]]:
+    with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(_train, training, path): path for path, training in trainings.items()}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
 
 
 def _train(training: Callable[[], Outcome], path: Path) -> Outcome:
