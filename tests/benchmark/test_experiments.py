@@ -20,7 +20,12 @@ from iga_nerfstudio.benchmark.ablations_page import ablations_table
 from iga_nerfstudio.benchmark.cli import main
 from iga_nerfstudio.benchmark.experiment1 import Experiment1Size, circle, measure_experiment1
 from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
-from iga_nerfstudio.benchmark.experiments_page import experiment1_table, experiment2_table
+from iga_nerfstudio.benchmark.experiments_page import (
+    _monotonicity,
+    _over_training,
+    experiment1_table,
+    experiment2_table,
+)
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.benchmark.tables_page import nerf_table
@@ -122,14 +127,20 @@ def test_the_full_budget_is_the_papers() -> None:
 
 
 def test_words_say_where_the_error_does_not_fall() -> None:
-    from iga_nerfstudio.benchmark.experiments_page import _monotonicity
+    falling = [(1, 0, 0.9), (4, 1, 0.5), (4, 2, 0.1)]
+    assert (
+        _monotonicity(falling, "60", "last")
+        == "p = 4: the last error at 60 Hz falls with every step of end (0.900 to 0.100)."
+    )
+    assert "does not fall from end 1 to 3 (" in _monotonicity([*falling[:2], (4, 3, 0.6)], "60", "mean")
 
-    def mean(end: int, error: float) -> dict[str, Any]:
-        return {"end": end, "group_size": 4 if end else 1, "errors": {"60": error}}
 
-    falling = [mean(0, 0.9), mean(1, 0.5), mean(2, 0.1)]
-    assert _monotonicity(falling, "60") == "p = 4: the error at 60 Hz falls with every step of end (0.900 to 0.100)."
-    assert "does not fall from end 1 to 3 (" in _monotonicity([*falling[:2], mean(3, 0.6)], "60")
+def test_errors_over_the_training_are_means_over_steps_and_seeds() -> None:
+    def run(network: str, end: int, *errors: float) -> dict[str, Any]:
+        return {"network": network, "group_size": 4, "end": end, "errors": {"60": list(errors)}}
+
+    figures = {"trainings": [run("pe", 2, 1.0, 0.5), run("pe", 2, 0.5, 0.0), run("pe", 3, 9.0, 9.0)]}
+    assert _over_training(figures, {"network": "pe", "group_size": 4, "end": 2}, "60") == 0.5
 
 
 def test_the_ablations(tmp_path: Path) -> None:
