@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import statistics
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from nerfstudio.viewer.viewer import Viewer
 
 from iga_nerfstudio.benchmark.nerf_training import NerfTraining
 from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
+from iga_nerfstudio.nerf.fair_lock import FairLock
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
 from iga_nerfstudio.nerf.trainer import find_port
 from iga_nerfstudio.scenes import write_demo_scene
@@ -33,7 +33,7 @@ class ViewedTraining(NerfTraining):
 
     def __init__(self, config: Any, device: str, seed: int, folder: Path) -> None:
         super().__init__(config, device, seed)
-        self.lock = threading.Lock()
+        self.lock: Any = FairLock()
         config.viewer.websocket_port = find_port(config.viewer.websocket_host, 17900)
         self.viewer = Viewer(
             config.viewer,
