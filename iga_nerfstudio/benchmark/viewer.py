@@ -33,7 +33,7 @@ class ViewedTraining(NerfTraining):
 
     def __init__(self, config: Any, device: str, seed: int, folder: Path) -> None:
         super().__init__(config, device, seed)
-        self.lock: Any = FairLock()
+        self.lock = FairLock()
         config.viewer.websocket_port = find_port(config.viewer.websocket_host, 17900)
         self.viewer = Viewer(
             config.viewer,
@@ -41,7 +41,7 @@ class ViewedTraining(NerfTraining):
             datapath=config.pipeline.datamanager.data,
             pipeline=self.pipeline,
             trainer=SimpleNamespace(training_state="training"),  # type: ignore[arg-type]
-            train_lock=self.lock,
+            train_lock=self.lock,  # type: ignore[arg-type]
         )
         self.viewer.init_scene(self.pipeline.datamanager.train_dataset, "training")
         attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=self.pipeline, trainer=None)
