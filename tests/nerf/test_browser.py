@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PAT
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 # Screenshots for the docs go there if it is set.
 PICTURES = os.environ.get("IGA_PICTURES")
-WAIT_MS = 60_000
+WAIT_MS = 120_000
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ class Training:
             return []
         return [(event.step, event.value) for event in events.Scalars(tag)]
 
-    def wait_for(self, what: Callable[[], object], seconds: float = 60.0) -> None:
+    def wait_for(self, what: Callable[[], object], seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
         while not what():
             assert self.process.poll() is None, f"The training ended:\n{self.log[-3000:]}"
@@ -92,7 +92,7 @@ class Training:
 def training(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Training]:
     training = Training(scene, tmp_path_factory.mktemp("browser"))
     try:
-        training.wait_for(lambda: training.scalar("Train Metrics Dict/iga/end"))
+        training.wait_for(lambda: training.scalar("Train Metrics Dict/iga/end"), seconds=240)
         yield training
     finally:
         training.stop()
