@@ -19,12 +19,12 @@ class TaskAdjustmentConfig:
     """First balanced eigenvalue of the kernel, counted from 1."""
     end: int | None = None
     """Last balanced eigenvalue: larger acts more strongly, 0 is plain training. Less than the number of groups. If not
-    given, a sixth of the groups' number, at most 60, and a power of one half goes with it."""
+    given, one for every 19 groups, at most 25."""
     rule: Literal["adam", "sgd"] | None = None
     """Balance to eigenvalue end + 1 (adam; for Muon too) or start (sgd); what suits the optimiser if not given."""
     power: float | None = None
-    """How far the balanced eigenvalues are brought to that one, in (0, 1]: 1 is all the way, as in the paper, and what
-    goes with a given end; 0.5 goes with the automatic one."""
+    """How far the balanced eigenvalues are brought to that one, in (0, 1]: 1 is all the way, as in the paper. If not
+    given, 1, but 0.7 under Muon where end is not given either."""
     representative: Literal[
         "largest_residual", "previous_residual", "all_maxima", "random", "random_once", "middle", "mean"
     ] = "largest_residual"

@@ -53,7 +53,7 @@ def test_chosen_on_one_photograph_and_judged_on_another(photos: Path, tmp_path: 
     assert muon == run["psnr"]
     page = report("balance", figures, tmp_path)
     assert balance_table(figures) in page
-    assert "| pe | Muon, automatic |" in page
+    assert "| pe | Muon, power 0.7 |" in page
     assert (tmp_path / "docs" / "results" / "balance_curves.png").stat().st_size > 5_000
     # Nothing is trained twice.
     told.clear()
@@ -73,7 +73,7 @@ def test_ways_are_what_their_names_say() -> None:
     )
     assert (chosen("half").end, chosen("twice").end) == (12, 50)
     assert (chosen("power 0.5").end, chosen("power 0.5").power) == (25, 0.5)
-    assert (chosen("automatic").end, chosen("automatic").power) == (None, None)
+    assert (chosen("60, power 0.5").end, chosen("60, power 0.5").power) == (60, 0.5)
     assert (chosen("mean of 4").representative, chosen("mean of 4").num_representatives) == ("mean", 4)
     assert chosen("up").rule == "sgd"
 
@@ -91,8 +91,8 @@ def test_a_cell_compares_steps_and_seconds_with_plain_adam() -> None:
         curve = [{"step": 10 * i, "psnr": value} for i, value in enumerate(psnr)]
         return {"network": "pe", "optimizer": optimizer, "way": way, "image": "a", "psnr": psnr[-1], "curve": curve}
 
-    runs = [run("adam", "plain", 0.0, 10.0, 20.0), run("muon", "automatic", 0.0, 20.0, 40.0)]
-    found = _cell("pe", "muon", "automatic", 0.5, runs, {("muon", "automatic"): 4.0})
+    runs = [run("adam", "plain", 0.0, 10.0, 20.0), run("muon", "power 0.7", 0.0, 20.0, 40.0)]
+    found = _cell("pe", "muon", "power 0.7", 0.5, runs, {("muon", "power 0.7"): 4.0})
     assert found["psnr"] == 40.0
     assert found["psnr_of_images"] == {"a": 40.0}
     assert (found["steps_to_quality"], found["seconds_to_quality"]) == (0.5, 2.0)

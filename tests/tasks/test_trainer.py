@@ -6,6 +6,7 @@ import copy
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -275,28 +276,32 @@ def test_rates_and_rules_suit_optimiser_and_network() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "num_groups", "expected"),
+    ("settings", "optimizer", "num_groups", "expected"),
     [
-        # A sixth of the groups, at most 60, half of the way.
-        (TaskAdjustmentConfig(), 48, (8, 0.5)),
-        (TaskAdjustmentConfig(), 384, (60, 0.5)),
-        (TaskAdjustmentConfig(), 5, (1, 0.5)),
-        (TaskAdjustmentConfig(power=0.7), 48, (8, 0.7)),
+        # The paper's 20 of 384 groups in proportion, at most its 25; a part of the way under Muon alone.
+        (TaskAdjustmentConfig(), "muon", 384, (20, 0.7)),
+        (TaskAdjustmentConfig(), "adam", 384, (20, 1.0)),
+        (TaskAdjustmentConfig(), "sgd", 5, (1, 1.0)),
+        (TaskAdjustmentConfig(), "muon", 5000, (25, 0.7)),
+        (TaskAdjustmentConfig(power=0.5), "muon", 48, (2, 0.5)),
         # The paper's way where the number is given.
-        (TaskAdjustmentConfig(end=20), 384, (20, 1.0)),
-        (TaskAdjustmentConfig(end=20, power=0.5), 384, (20, 0.5)),
+        (TaskAdjustmentConfig(end=20), "muon", 384, (20, 1.0)),
+        (TaskAdjustmentConfig(end=20, power=0.5), "muon", 384, (20, 0.5)),
     ],
 )
-def test_the_automatic_balance(settings: TaskAdjustmentConfig, num_groups: int, expected: tuple[int, float]) -> None:
-    assert automatic_balance(settings, num_groups) == expected
+def test_the_automatic_balance(
+    settings: TaskAdjustmentConfig, optimizer: Any, num_groups: int, expected: tuple[int, float]
+) -> None:
+    chosen = config(adjustment=settings, optimizer=OptimizerConfig(optimizer))
+    assert automatic_balance(chosen, num_groups) == expected
 
 
 def test_the_automatic_balance_goes_by_the_groups_of_a_batch() -> None:
-    own = config(adjustment=TaskAdjustmentConfig())
+    own = config(adjustment=TaskAdjustmentConfig(), patch_size=2)
     whole = ImageTask(own, picture()).trainer().adjuster
-    assert (whole.end, whole.power) == (8, 0.5)  # 24x32 pixels in patches of 4x4
-    batch = ImageTask(replace(own, patches_per_batch=18), picture()).trainer().adjuster
-    assert (batch.end, batch.power) == (3, 0.5)
+    assert (whole.end, whole.power) == (10, 0.7)  # 24x32 pixels in patches of 2x2
+    batch = ImageTask(replace(own, patches_per_batch=60), picture()).trainer().adjuster
+    assert (batch.end, batch.power) == (3, 0.7)
 
 
 def test_the_record_does_not_follow_later_training() -> None:
