@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from iga_nerfstudio.benchmark.balance import WAYS
+from iga_nerfstudio.benchmark.curves import fraction
 from iga_nerfstudio.benchmark.record import read_results, render_page
 
 Figures = dict[str, Any]
@@ -93,17 +94,13 @@ def _grid(figures: Figures) -> str:
         lines.append(
             f"| {cell['network']} | {cell['optimizer'].capitalize()}, {cell['way']} | {cell['lr']:g} | "
             f"**{cell['psnr']:.2f}** | {of_images} | {cell['step_cost']:.2f} | {cell['psnr_at_equal_seconds']:.2f} | "
-            f"{_fraction(cell['steps_to_quality'])} | {_fraction(cell['seconds_to_quality'])} |"
+            f"{fraction(cell['steps_to_quality'])} | {fraction(cell['seconds_to_quality'])} |"
         )
     head = (
         f"| network | | rate | mean | {' | '.join(images)} | step | PSNR at equal seconds | steps to quality | "
         f"seconds to quality |\n|{'---|' * (8 + len(images))}\n"
     )
     return head + "\n".join(lines) + "\n"
-
-
-def _fraction(value: float | None) -> str:
-    return "not reached" if value is None else f"{value:.2f}"
 
 
 def _words(figures: Figures) -> str:
@@ -118,7 +115,7 @@ def _words(figures: Figures) -> str:
             f"- {network}: Muon with {PRESET} is {preset['psnr'] - paper['psnr']:+.2f} dB from the "
             f"paper's (Adam with its IGA) and {preset['psnr'] - muon['psnr']:+.2f} dB from plain Muon, above it on "
             f"{len(above)} of {len(preset['psnr_of_images'])} photographs; plain Adam's final PSNR is there after "
-            f"{_fraction(preset['steps_to_quality'])} of its steps."
+            f"{fraction(preset['steps_to_quality'])} of its steps."
         )
     for optimizer in ("adam", "muon"):
         gains = []

@@ -29,3 +29,12 @@ def steps_to_quality(curve: list[tuple[int, float]], quality: float) -> float | 
             before, lower = curve[i - 1]
             return before + (step - before) * (quality - lower) / (psnr - lower)
     return None
+
+
+def fraction(value: float | None) -> str:
+    """Steps or seconds to a quality, over those of another training, for a table.
+
+    Args:
+        value: The fraction; None if the quality was never reached.
+    """
+    return "not reached" if value is None else f"{value:.2f}"

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from iga_nerfstudio.benchmark.curves import mean_curve
+from iga_nerfstudio.benchmark.curves import fraction, mean_curve
 from iga_nerfstudio.benchmark.rays_variants import EXPLANATIONS, RATES
 from iga_nerfstudio.benchmark.record import read_results, render_page
 
@@ -61,12 +61,8 @@ def _row(summary: Figures) -> str:
     return (
         f"| {summary['variant']} | {summary['psnr']:.2f} | **{summary['mean_gain']:+.2f}** | {gains} | "
         f"{summary['mean_gain_of_median_view']:+.2f} | {summary['step_cost']:.2f} | "
-        f"{_fraction(summary['steps_to_quality'])} | {_fraction(summary['seconds_to_quality'])} |"
+        f"{fraction(summary['steps_to_quality'])} | {fraction(summary['seconds_to_quality'])} |"
     )
-
-
-def _fraction(value: float | None) -> str:
-    return "not reached" if value is None else f"{value:.2f}"
 
 
 def _rates(figures: Figures) -> str:
