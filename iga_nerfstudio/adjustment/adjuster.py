@@ -202,7 +202,6 @@ class InductiveGradientAdjuster:
         self._generator = torch.Generator().manual_seed(seed)
         self._kept_slots: Tensor | None = None
         self._transform: SpectralTransform | None = None
-        self._basis: Tensor | None = None
         self._settings_changed = False
         self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
         self._network_checked = False
@@ -424,13 +423,10 @@ class InductiveGradientAdjuster:
             kernel = self._entk(inputs, shares)
         self.diagnostics.target = torch.tensor(torch.nan)
         self.diagnostics.effective_rank = (kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square()
-        start = self._basis if self.grouping.same_groups_every_step else None
-        if start is not None and start.shape[0] != kernel.shape[0]:
-            start = None
         count = eigenpairs_needed(self.end, self.rule)
         try:
             with record_function(PARTS["eigenpairs"]):
-                values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, start=start)
+                values, vectors = leading_eigenpairs(kernel, count, self.eigen_method)
             self.diagnostics.eigenvalues = values
             transform = SpectralTransform.from_eigenpairs(
                 values, vectors, end=self.end, start=self.start, rule=self.rule, power=self.power
@@ -444,7 +440,6 @@ class InductiveGradientAdjuster:
         except DegenerateKernelError as error:
             self._count("beyond_rank", str(error))
             return None
-        self._basis = vectors
         self.diagnostics.target = transform.target
         return transform
 
@@ -482,7 +477,6 @@ class InductiveGradientAdjuster:
             "unadjusted": dict(self.diagnostics.unadjusted),
             "generator": self._generator.get_state(),
             "kept_slots": self._kept_slots,
-            "basis": self._basis,
             "transform": None if transform is None else [transform.vectors, transform.coefficients, transform.target],
         }
 
@@ -503,7 +497,6 @@ class InductiveGradientAdjuster:
         self.diagnostics = Diagnostics(step=state["step"], unadjusted=Counter(state["unadjusted"]))
         self._generator.set_state(state["generator"].cpu())
         self._kept_slots = placed(state["kept_slots"])
-        self._basis = placed(state["basis"])
         saved = state["transform"]
         self._transform = None if saved is None else SpectralTransform(*(tensor.to(device) for tensor in saved))
 

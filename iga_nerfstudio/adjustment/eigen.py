@@ -1,4 +1,4 @@
-"""Leading eigenpairs of a symmetric positive semi-definite kernel: dense, or by block power iteration."""
+"""Leading eigenpairs of a symmetric positive semi-definite kernel: dense, or by block Lanczos."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ logger = logging.getLogger("iga_nerfstudio")
 
 EigenMethod = Literal["auto", "dense", "subspace"]
 
-# Extra columns in the iterated block. Convergence of eigenvalue `count` goes with the gap to eigenvalue `block`.
-OVERSAMPLING = 12
-# Power iterations between two convergence checks, and how many checks before giving up. Each check reads one number
-# back to the host.
-ITERATIONS_PER_CHECK = 3
-MAX_CHECKS = 6
+# Vectors that the Krylov space grows by at once. Fewer find more with as many vectors in all, but an eigenvalue that is
+# repeated more often than this is not seen as often as it is there.
+BLOCK = 8
+# The space is first looked at when it has this many vectors per pair, beyond one block, then each time it has grown by
+# a third. Each look reads one number back to the host.
+VECTORS_PER_PAIR = 3
+GROWTH = 4 / 3
+# Where it may not grow any further: vectors per pair beyond some, and a share of the kernel's rows.
+MOST_VECTORS_PER_PAIR, MORE_VECTORS, MOST_ROWS = 10, 64, 0.5
 # Largest residual |K v - lambda v| / lambda of an accepted eigenpair. To first order it bounds the error of S_e.
 TOLERANCE = 1e-3
-# Sizes of kernel, in blocks and in rows, from which iterating is faster than a full decomposition (measured on a CPU,
-# kernels of NeRF, PE and SIREN): either many blocks, or some blocks and many rows.
-MANY_BLOCKS, SOME_BLOCKS, MANY_ROWS = 8, 4, 320
+# Share of the kernel's rows up to which the space's first size is faster than a full decomposition, and the smallest
+# kernel for which it can be (measured on a CPU, kernels of images, signals, shapes and NeRFs).
+PAYS_UP_TO, PAYS_FROM = 0.35, 192
 
 
 class KernelNotFiniteError(ValueError):
@@ -35,19 +38,15 @@ class EigenSolverError(RuntimeError):
     """No solver found the eigenpairs of a kernel that is finite."""
 
 
-def leading_eigenpairs(
-    kernel: Tensor, count: int, method: EigenMethod = "auto", start: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def leading_eigenpairs(kernel: Tensor, count: int, method: EigenMethod = "auto") -> tuple[Tensor, Tensor]:
     """The ``count`` largest eigenvalues of a kernel and their eigenvectors.
 
     Args:
         kernel: Symmetric positive semi-definite, ``(n, n)``, float32 or float64.
         count: How many pairs, ``1 <= count <= n``.
-        method: ``"dense"`` decomposes the whole kernel. ``"subspace"`` iterates a block of ``count`` and some
-            vectors until every pair's relative residual is below 1e-3, and decomposes the whole kernel where that
-            is not reached (flat spectra). ``"auto"`` iterates where it pays: large n, few pairs.
-        start: Basis to start iterating from, ``(n, any)``, for instance the eigenvectors of the step before. A
-            fixed pseudo-random one if missing, so results do not depend on the global random state.
+        method: ``"dense"`` decomposes the whole kernel. ``"subspace"`` grows a Krylov space by block Lanczos until
+            every pair's relative residual is below 1e-3, and decomposes the whole kernel where that would take too
+            large a space. ``"auto"`` does so where it pays: large n, few pairs.
 
     Returns:
         Eigenvalues ``(count,)``, descending, and orthonormal eigenvectors ``(n, count)`` as columns, of the
@@ -67,12 +66,11 @@ def leading_eigenpairs(
         raise ValueError(f"Asked for {count} eigenpairs of a kernel of size {n}; count must lie in [1, {n}].")
     if not torch.isfinite(kernel).all():
         raise KernelNotFiniteError("The kernel holds NaN or infinite entries.")
-    block = count + OVERSAMPLING
-    pays = n >= MANY_BLOCKS * block or (n >= MANY_ROWS and n >= SOME_BLOCKS * block)
-    iterate = method == "subspace" or (method == "auto" and pays)
+    first = VECTORS_PER_PAIR * count + BLOCK
+    iterate = method == "subspace" or (method == "auto" and n >= PAYS_FROM and first <= PAYS_UP_TO * n)
     with full_precision(kernel.device):
-        if iterate and block < n:
-            pairs = _subspace(kernel, count, _starting_block(kernel, block, start))
+        if iterate:
+            pairs = _lanczos(kernel, count, first)
             if pairs is not None:
                 return pairs
         return _dense(kernel, count)
@@ -98,32 +96,75 @@ def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values.flip(0)[:count] - shift, vectors.flip(1)[:, :count].clone()
 
 
-def _starting_block(kernel: Tensor, block: int, start: Tensor | None) -> Tensor:
-    """An ``(n, block)`` basis: the given one, filled up or cut, or fixed pseudo-random numbers."""
+def _lanczos(kernel: Tensor, count: int, first: int) -> tuple[Tensor, Tensor] | None:
+    """Block Lanczos with full reorthogonalisation, from fixed pseudo-random vectors; None where it did not converge.
+
+    Args:
+        kernel: ``(n, n)``.
+        count: How many pairs.
+        first: Vectors in the space when it is first looked at.
+    """
     n = kernel.shape[0]
-    if start is not None and start.shape[0] != n:
-        raise ValueError(f"start has shape {tuple(start.shape)}, but the kernel has {n} rows.")
-    known = kernel.new_empty(n, 0) if start is None else start.to(kernel)[:, :block]
-    generator = torch.Generator().manual_seed(n)
-    fill = torch.randn(n, block - known.shape[1], generator=generator, dtype=kernel.dtype).to(kernel.device)
-    return torch.cat([known, fill], dim=1)
-
-
-def _subspace(kernel: Tensor, count: int, basis: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Block power iteration with Rayleigh-Ritz extraction; None where it did not converge."""
-    for _ in range(MAX_CHECKS):
-        for _ in range(ITERATIONS_PER_CHECK):
-            basis, _ = torch.linalg.qr(kernel @ basis)
-        image = kernel @ basis
-        projected = basis.T @ image
-        values, rotation = _dense(0.5 * (projected + projected.T), len(projected))
-        values = values[:count]
-        leading = rotation[:, :count]
-        vectors, images = basis @ leading, image @ leading
-        residuals = (images - vectors * values).norm(dim=0)
-        # Below the rounding error of the largest eigenvalue no pair can get better.
-        floor = kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]
-        if bool((residuals <= (TOLERANCE * values).clamp_min(floor)).all()):
-            return values.clone(), vectors
-        basis = basis @ rotation
+    most = int(min(MOST_ROWS * n, MOST_VECTORS_PER_PAIR * count + MORE_VECTORS))
+    look_at = first
+    # Rows, so that what has been found so far is contiguous: the basis and what the kernel makes of it.
+    basis, images = kernel.new_empty(most, n), kernel.new_empty(most, n)
+    vectors = torch.linalg.qr(_random_vectors(kernel, BLOCK))[0].T
+    for size in range(BLOCK, most + 1, BLOCK):
+        basis[size - BLOCK : size] = vectors
+        images[size - BLOCK : size] = vectors @ kernel
+        space, mapped = basis[:size], images[:size]
+        if size >= look_at:
+            pairs = _converged_pairs(kernel, space, mapped, count)
+            if pairs is not None:
+                return None if _misses_some(kernel, *pairs) else pairs
+            look_at = int(GROWTH * size)
+        vectors = mapped[-BLOCK:]
+        # Once leaves what rounding makes of a steep spectrum.
+        for _ in range(2):
+            vectors = vectors - (vectors @ space.T) @ space
+        vectors = torch.linalg.qr(vectors.T)[0].T
     return None
+
+
+def _random_vectors(kernel: Tensor, count: int) -> Tensor:
+    """Fixed pseudo-random columns, ``(n, count)``."""
+    generator = torch.Generator().manual_seed(kernel.shape[0])
+    return torch.randn(kernel.shape[0], count, generator=generator, dtype=kernel.dtype).to(kernel.device)
+
+
+def _converged_pairs(kernel: Tensor, space: Tensor, mapped: Tensor, count: int) -> tuple[Tensor, Tensor] | None:
+    """Rayleigh-Ritz: the leading pairs of the kernel within a space, if all of them are accurate.
+
+    Args:
+        kernel: ``(n, n)``.
+        space: Orthonormal basis, ``(size, n)``.
+        mapped: What the kernel makes of it, ``(size, n)``.
+        count: How many pairs.
+    """
+    projected = space @ mapped.T
+    values, rotation = _dense(0.5 * (projected + projected.T), count)
+    vectors = space.T @ rotation
+    residuals = (mapped.T @ rotation - vectors * values).norm(dim=0)
+    # Below the rounding error of the largest eigenvalue no pair can get better.
+    floor = kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]
+    accurate = (residuals <= (TOLERANCE * values).clamp_min(floor)).all()
+    # A space that the kernel maps into itself cannot grow, and what is added to it then need not be new.
+    overlaps = vectors.T @ vectors - torch.eye(count, dtype=kernel.dtype, device=kernel.device)
+    return (values, vectors) if bool(accurate & (overlaps.abs().max() <= TOLERANCE)) else None
+
+
+def _misses_some(kernel: Tensor, values: Tensor, vectors: Tensor) -> bool:
+    """Whether something larger than the smallest of the pairs is left beside them.
+
+    That happens where an eigenvalue is repeated more than ``BLOCK`` times: as many copies satisfy the Krylov space.
+    Power iterations beside the pairs bring one of the others to light.
+    """
+    probe = _random_vectors(kernel, 1)
+    growth = values[0]
+    for _ in range(4):
+        probe = probe - vectors @ (vectors.T @ probe)
+        probe = kernel @ (probe / probe.norm().clamp_min(torch.finfo(kernel.dtype).tiny))
+        growth = (probe - vectors @ (vectors.T @ probe)).norm()
+    floor = kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]
+    return bool(growth > (1 + 2 * TOLERANCE) * values[-1] + floor)

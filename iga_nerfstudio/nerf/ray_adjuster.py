@@ -59,7 +59,7 @@ class RayAdjustmentConfig:
     """What the kernel differentiates: the sum of the sigmoids of colour and density (as the authors' code does), the
     sum of the raw outputs, or the sum of the sigmoids of the colour alone."""
     eigen_method: Literal["auto", "dense", "subspace"] = "auto"
-    """Leading eigenpairs by a full decomposition, by block power iteration, or whichever is faster."""
+    """Leading eigenpairs by a full decomposition, by block Lanczos, or whichever is faster."""
     refresh_interval: int = 1
     """Adjust every that many steps. The rays of a step have a kernel of their own, so the steps between are plain."""
     seed: int = 0

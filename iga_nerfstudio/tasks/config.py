@@ -34,7 +34,7 @@ class TaskAdjustmentConfig:
     num_representatives: int = 1
     """Points per group in the kernel."""
     eigen_method: Literal["auto", "dense", "subspace"] = "auto"
-    """Leading eigenpairs by full decomposition, by block power iteration, or whichever is faster."""
+    """Leading eigenpairs by full decomposition, by block Lanczos, or whichever is faster."""
     refresh_interval: int = 1
     """Compute the kernel every that many steps. For SIREN 2 cost 0.1 dB in a short run, 5 cost 1.2; PE lost nothing."""
 

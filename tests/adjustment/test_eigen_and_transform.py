@@ -128,12 +128,25 @@ def test_a_power_brings_eigenvalues_a_part_of_the_way(rule, power):
     assert torch.allclose(found, expected.sort(descending=True).values, rtol=1e-8, atol=1e-12)
 
 
-def test_a_good_start_and_a_useless_one_give_the_same_pairs():
-    kernel = kernel_with(10.0 ** torch.linspace(3, -3, 300, dtype=torch.float64))
-    expected, vectors = leading_eigenpairs(kernel, 10, "dense")
-    for start in (vectors, vectors[:, :3], torch.randn(300, 40, dtype=torch.float64)):
-        values, _ = leading_eigenpairs(kernel, 10, "subspace", start=start)
-        assert torch.allclose(values, expected, rtol=1e-4)
+@pytest.mark.parametrize("copies", [8, 9, 40])
+def test_a_repeated_eigenvalue_is_found_as_often_as_it_is_there(copies):
+    """A Krylov space of blocks of 8 holds 8 copies and is content with them and with smaller eigenvalues."""
+    rest = 10.0 ** -torch.linspace(0, 4, 300 - copies, dtype=torch.float64)
+    kernel = kernel_with(torch.cat([torch.full((copies,), 5.0, dtype=torch.float64), rest]))
+    for dtype in (torch.float32, torch.float64):
+        values, vectors = leading_eigenpairs(kernel.to(dtype), 20, "subspace")
+        assert torch.allclose(values.double(), torch.linalg.eigvalsh(kernel).flip(0)[:20], rtol=1e-4)
+        assert torch.allclose(vectors.T @ vectors, torch.eye(20, dtype=dtype), atol=1e-4)
+
+
+@pytest.mark.parametrize(("n", "count"), [(256, 8), (384, 21), (1024, 26)])
+def test_a_few_pairs_are_found_without_a_full_decomposition(monkeypatch, n, count):
+    sizes = []
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr(torch.linalg, "eigh", lambda matrix: sizes.append(len(matrix)) or eigh(matrix))
+    leading_eigenpairs(kernel_with(10.0 ** -torch.linspace(0, 6, n, dtype=torch.float64)).float(), count)
+    assert sizes
+    assert max(sizes) <= 0.5 * n
 
 
 def test_end_zero_is_the_identity():
