@@ -44,8 +44,7 @@ class ShapeSize:
         num_iterations: Training steps ...
         num_epochs: ... or passes over the grid cut down to the shape's box, one of the two. An epoch has as many steps
             as batches fit into the grid: 1024 at 512^3 and 512 groups, less what the box cuts off.
-        optimizer: Optimiser of all.
-        paper_rates: Under Adam train at the paper's learning rates, otherwise at those of ``iga-sdf``.
+        optimizer: Optimiser of all: Adam at the paper's learning rates, or Muon at that of ``iga-sdf``.
         seed: Seed of networks and batches.
         device: Where to train.
     """
@@ -58,7 +57,6 @@ class ShapeSize:
     num_iterations: int | None
     num_epochs: int | None = None
     optimizer: Literal["muon", "adam"] = "muon"
-    paper_rates: bool = False
     seed: int = 42
     device: Device = "cpu"
 
@@ -68,9 +66,7 @@ SIZES = {
     # Other networks have no surface after so few steps, and a wild one takes longest to measure.
     "smoke": ShapeSize(("bunny",), ("pe",), 24, 16, 16, 80),
     "cpu": ShapeSize(("bunny", "armadillo", "lucy"), _NETWORKS, 128, 128, 128, 400),
-    "full": ShapeSize(
-        ("thai", "armadillo", "dragon", "bunny", "lucy"), _NETWORKS, 512, 256, 512, None, 200, "adam", True
-    ),
+    "full": ShapeSize(("thai", "armadillo", "dragon", "bunny", "lucy"), _NETWORKS, 512, 256, 512, None, 200, "adam"),
 }
 
 
@@ -116,8 +112,7 @@ def measure_shapes(data: Path, size: ShapeSize, runs: Path, tell: Callable[[str]
         if not _mesh(data, shape).is_file():
             raise ValueError(f"There is no mesh {_mesh(data, shape)}.")
     length = f"{size.num_iterations}" if size.num_epochs is None else f"{size.num_epochs}epochs"
-    rates = ("paper",) if _at_paper_rates(size) else ()
-    same = (size.resolution, size.hidden_dim, size.groups_per_batch, length, size.optimizer, *rates, size.seed)
+    same = (size.resolution, size.hidden_dim, size.groups_per_batch, length, size.optimizer, size.seed)
     folder = runs / "-".join(map(str, same))
     trainings = []
     for shape in size.shapes:
@@ -132,13 +127,9 @@ def measure_shapes(data: Path, size: ShapeSize, runs: Path, tell: Callable[[str]
     return {**asdict(size), "trainings": trainings}
 
 
-def _at_paper_rates(size: ShapeSize) -> bool:
-    return size.paper_rates and size.optimizer == "adam"
-
-
 def configure(network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path) -> SDFConfig:
     """The settings of one training; sampled meshes are kept in the folder ``cache``."""
-    rate = _PAPER_RATES[network][adjusted] if _at_paper_rates(size) and network in _PAPER_RATES else None
+    rate = _PAPER_RATES[network][adjusted] if size.optimizer == "adam" and network in _PAPER_RATES else None
     config = SDFConfig(
         resolution=size.resolution,
         groups_per_batch=size.groups_per_batch,
