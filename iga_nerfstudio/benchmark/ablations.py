@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from iga_nerfstudio.benchmark.trainings import train_all
 from iga_nerfstudio.networks import NetworkConfig
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image
 
 if TYPE_CHECKING:  # every training's process would load nerfstudio for a name
@@ -162,6 +162,7 @@ def configure(network: Network, case: str, size: AblationSize) -> ImageConfig:
         network=NetworkConfig(network, size.hidden_dim),
         adjustment=adjustment,
         optimizer=OptimizerConfig("adam", rate),
+        schedule=ScheduleConfig("step"),
         machine=MachineConfig(seed=size.seed, device_type=size.device),
     )
 

@@ -277,7 +277,7 @@ class ImagePair:
         """Run the measurement."""
         from iga_nerfstudio.benchmark.image_pair import measure_image_pair
         from iga_nerfstudio.networks import NetworkConfig
-        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
         from iga_nerfstudio.tasks.image import ImageConfig
 
         config = ImageConfig(
@@ -291,6 +291,7 @@ class ImagePair:
             network=NetworkConfig(self.network),
             adjustment=TaskAdjustmentConfig(end=20, representative=self.representative),
             optimizer=OptimizerConfig(self.optimizer),
+            schedule=ScheduleConfig("step"),
             machine=MachineConfig(self.seed, points_per_chunk=self.points_per_chunk),
             lpips_backbone=self.lpips_backbone,
             lpips_parity=True,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from iga_nerfstudio.benchmark.trainings import train_all
 from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image
 from iga_nerfstudio.tasks.trainer import TrainingDiverged
 
@@ -204,6 +204,7 @@ def configure(setting: Setting, size: ImagesSize) -> ImageConfig:
         network=network,
         adjustment=adjustment,
         optimizer=OptimizerConfig(setting.optimizer, setting.lr),
+        schedule=ScheduleConfig("step"),
         machine=MachineConfig(seed=size.seed, device_type=size.device),
     )
 

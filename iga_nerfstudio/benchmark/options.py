@@ -16,7 +16,7 @@ from torch.nn.functional import mse_loss
 from iga_nerfstudio.adjustment.adjuster import KernelMethod
 from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
 from iga_nerfstudio.tasks.image_files import read_image
 from iga_nerfstudio.tasks.trainer import Trainer, build_adjuster
@@ -145,6 +145,7 @@ def _task(network: NetworkKind, option: OptionName, pixels: Any, size: OptionsSi
         network=NetworkConfig(network, size.hidden_dim),
         adjustment=replace(TaskAdjustmentConfig(end=20), **chosen.adjustment),
         optimizer=OptimizerConfig(size.optimizer),
+        schedule=ScheduleConfig("step"),
         machine=replace(MachineConfig(seed, size.device), **chosen.machine),
     )
     return ImageTask(config, pixels)

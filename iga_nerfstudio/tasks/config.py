@@ -57,10 +57,11 @@ class OptimizerConfig:
 class ScheduleConfig:
     """How the learning rate falls."""
 
-    kind: Literal["step", "exponential", "constant"] = "step"
-    """All at once, evenly over the run, or not at all."""
+    kind: Literal["cosine", "step", "exponential", "constant"] = "cosine"
+    """To nothing along half a wave of cosine, all at once (the paper's, for images), by the same share at every step,
+    or not at all."""
     factor: float = 0.1
-    """What the learning rate falls to, relative to where it starts."""
+    """What a step or exponential schedule falls to, relative to where it starts."""
     drop_at: float = 0.3
     """When a step schedule drops, as a share of the run."""
 

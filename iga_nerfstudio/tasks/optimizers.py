@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -87,6 +89,8 @@ def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_iterations:
     def factor(step: int) -> float:
         if config.kind == "constant":
             return 1.0
+        if config.kind == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(step / num_iterations, 1.0)))
         if config.kind == "exponential":
             return config.factor ** (step / num_iterations)
         return config.factor if step >= config.drop_at * num_iterations else 1.0
