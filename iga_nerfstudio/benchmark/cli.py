@@ -277,7 +277,7 @@ class ImagePair:
         """Run the measurement."""
         from iga_nerfstudio.benchmark.image_pair import measure_image_pair
         from iga_nerfstudio.networks import NetworkConfig
-        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
+        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
         from iga_nerfstudio.tasks.image import ImageConfig
 
         config = ImageConfig(
@@ -289,9 +289,8 @@ class ImagePair:
             max_num_iterations=self.max_num_iterations,
             steps_per_eval=max(self.max_num_iterations // 10, 1),
             network=NetworkConfig(self.network),
-            adjustment=TaskAdjustmentConfig(end=20, representative=self.representative),
+            adjustment=TaskAdjustmentConfig(representative=self.representative),
             optimizer=OptimizerConfig(self.optimizer),
-            schedule=ScheduleConfig("step"),
             machine=MachineConfig(self.seed, points_per_chunk=self.points_per_chunk),
             lpips_backbone=self.lpips_backbone,
             lpips_parity=True,

@@ -12,7 +12,7 @@ from iga_nerfstudio.evaluation.meshes import write_mesh
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.sdf import SDFConfig, fit_shape
 from iga_nerfstudio.tasks.trainer import TrainingDiverged
 
@@ -44,7 +44,7 @@ class ShapeSize:
         num_iterations: Training steps ...
         num_epochs: ... or passes over the grid cut down to the shape's box, one of the two. An epoch has as many steps
             as batches fit into the grid: 1024 at 512^3 and 512 groups, less what the box cuts off.
-        optimizer: Optimiser of all: Adam at the paper's learning rates, or Muon at that of ``iga-sdf``.
+        optimizer: Optimiser of all: Adam at the paper's learning rates and schedule, or Muon at those of ``iga-sdf``.
         seed: Seed of networks and batches.
         device: Where to train.
     """
@@ -139,6 +139,7 @@ def configure(network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path
         network=NetworkConfig(network, size.hidden_dim),
         adjustment=TaskAdjustmentConfig(enabled=adjusted, end=_END.get(network, 7), representative="middle"),
         optimizer=OptimizerConfig(size.optimizer, rate),
+        schedule=ScheduleConfig("exponential" if size.optimizer == "adam" else "cosine"),
         machine=MachineConfig(seed=size.seed, device_type=size.device),
     )
     if size.num_iterations is None:

@@ -189,7 +189,20 @@ def shapes_table(figures: Figures) -> str:
 3 hidden layers x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, steps of {figures["groups_per_batch"]} \
 groups of 256 voxels, seed {figures["seed"]}. {_sizes(figures, PAPER_SHAPES, "compare gains rather than values.")}
 
-{table(SHAPE_COLUMNS, rows)}"""
+{table(SHAPE_COLUMNS, rows)}
+{_shapes_above(runs)}
+"""
+
+
+def _shapes_above(runs: list[Figures]) -> str:
+    """On how many shapes the adjusted training of every network has the higher IoU."""
+    iou = {(run["network"], run["shape"], run["adjusted"]): run.get("iou", 0.0) for run in runs}
+    counts = []
+    for network in dict.fromkeys(run["network"] for run in runs):
+        shapes = [shape for own, shape, adjusted in iou if own == network and adjusted]
+        above = sum(iou[network, shape, True] > iou[network, shape, False] for shape in shapes)
+        counts.append(f"{network} on {above} of {len(shapes)}")
+    return f"IGA has the higher IoU: {', '.join(counts)}."
 
 
 def _shape_row(name: str, runs: list[Figures], shapes: list[str]) -> list[str]:

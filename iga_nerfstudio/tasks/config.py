@@ -58,8 +58,8 @@ class ScheduleConfig:
     """How the learning rate falls."""
 
     kind: Literal["cosine", "step", "exponential", "constant"] = "cosine"
-    """To nothing along half a wave of cosine, all at once (the paper's, for images), by the same share at every step,
-    or not at all."""
+    """To nothing along half a wave of cosine, all at once (the paper's, for images), by the same share at every step
+    (the paper's, for shapes), or not at all."""
     factor: float = 0.1
     """What a step or exponential schedule falls to, relative to where it starts."""
     drop_at: float = 0.3

@@ -15,7 +15,7 @@ from iga_nerfstudio.tasks.config import OptimizerConfig, ScheduleConfig
 
 # Rates that did best in first trials, for networks of ReLUs and for those of sines, Gaussians and wavelets, which want
 # a far smaller one: their frequency multiplies every step.
-_RATES = {"muon": (2e-2, 3e-3), "adam": (5e-3, 1e-3), "sgd": (1e-1, 1e-2)}
+_RATES = {"muon": (4e-2, 3e-3), "adam": (5e-3, 1e-3), "sgd": (1e-1, 1e-2)}
 _RELU_NETWORKS = ("relu", "pe", "fourier")
 
 

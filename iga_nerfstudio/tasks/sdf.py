@@ -20,7 +20,7 @@ from iga_nerfstudio.evaluation.figures import training_curve
 from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, write_mesh
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
-from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig, TaskConfig
+from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
@@ -59,8 +59,6 @@ class SDFConfig(TaskConfig):
         default_factory=lambda: TaskAdjustmentConfig(end=7, representative="middle")
     )
     """The gradient adjustment."""
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig("exponential"))
-    """The learning rate's schedule."""
 
 
 class ShapeTask(Task[SDFConfig]):
