@@ -260,6 +260,12 @@ class ImagePair:
     """Architecture, 3 x 256."""
     optimizer: Literal["adam", "muon"] = "muon"
     """Optimiser of both."""
+    lr: float | None = None
+    """Learning rate of both; that of iga-image if not given."""
+    schedule: Literal["cosine", "step"] = "cosine"
+    """How it falls: as in iga-image, or as in the paper."""
+    end: int | None = None
+    """Last balanced eigenvalue; the automatic balance of iga-image if not given."""
     representative: Literal["largest_residual", "previous_residual"] = "previous_residual"
     """Which pixel stands for its patch; that of the previous residual spares steps in chunks a forward pass."""
     points_per_chunk: int | None = None
@@ -277,20 +283,24 @@ class ImagePair:
         """Run the measurement."""
         from iga_nerfstudio.benchmark.image_pair import measure_image_pair
         from iga_nerfstudio.networks import NetworkConfig
-        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
+        from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
         from iga_nerfstudio.tasks.image import ImageConfig
 
         config = ImageConfig(
             data=self.data,
             output_dir=self.runs,
             experiment_name="-".join(
-                [self.data.stem, self.network, self.optimizer, str(self.max_num_iterations), self.representative]
+                [
+                    *(self.data.stem, self.network, self.optimizer, str(self.lr), self.schedule, str(self.end)),
+                    *(str(self.max_num_iterations), self.representative),
+                ]
             ),
             max_num_iterations=self.max_num_iterations,
             steps_per_eval=max(self.max_num_iterations // 10, 1),
             network=NetworkConfig(self.network),
-            adjustment=TaskAdjustmentConfig(representative=self.representative),
-            optimizer=OptimizerConfig(self.optimizer),
+            adjustment=TaskAdjustmentConfig(end=self.end, representative=self.representative),
+            optimizer=OptimizerConfig(self.optimizer, self.lr),
+            schedule=ScheduleConfig(self.schedule),
             machine=MachineConfig(self.seed, points_per_chunk=self.points_per_chunk),
             lpips_backbone=self.lpips_backbone,
             lpips_parity=True,
@@ -315,7 +325,7 @@ class Shapes:
     hidden_dim: int | None = None
     """Width of the networks."""
     groups_per_batch: int | None = None
-    """Groups of 256 voxels per step."""
+    """Groups per step; of 64 voxels, or 256 at the other budgets."""
     max_num_iterations: int | None = None
     """Training steps."""
     optimizer: Literal["adam", "muon"] | None = None

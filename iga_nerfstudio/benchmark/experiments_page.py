@@ -226,6 +226,7 @@ over the whole training, which tells how soon it was learned also where it was l
             + _monotonicity([(m["group_size"], m["end"], m["errors"][tones[-1]]) for m in means], tones[-1], "last")
             + " "
             + _monotonicity([(*key, error) for key, error in over_training.items()], tones[-1], "mean")
+            + _coarse_groups(figures["num_samples"], sorted({p for p, end in over_training if end}), tones[-1])
             + "\n"
         )
     return "\n".join(parts)
@@ -248,6 +249,16 @@ def _monotonicity(errors_of: list[tuple[int, int, float]], tone: str, which: str
             f"p = {group_size}: the {which} error at {tone} Hz {story} ({own[0][1]:.3f} to {own[-1][1]:.3f})."
         )
     return " ".join(sentences)
+
+
+def _coarse_groups(num_samples: int, group_sizes: list[int], tone: str) -> str:
+    """In words: groups of which there are too few to tell a tone from a lower one; the signal is 2 units long."""
+    coarse = [p for p in group_sizes if num_samples // p < 4 * float(tone)]
+    return "".join(
+        f" p = {p} leaves {num_samples // p} representatives for the {2 * float(tone):g} periods of {tone} Hz, fewer "
+        "than two each (the paper has more): their kernel takes it for a lower tone."
+        for p in coarse
+    )
 
 
 def _pictures2(path: Path) -> str:

@@ -40,13 +40,14 @@ class ShapeSize:
         networks: Networks to train.
         resolution: Voxels along each side of the bounding cube.
         hidden_dim: Width of the networks of three hidden layers.
-        groups_per_batch: Groups of 256 voxels per step.
+        groups_per_batch: Groups per step.
         num_iterations: Training steps ...
         num_epochs: ... or passes over the grid cut down to the shape's box, one of the two. An epoch has as many steps
             as batches fit into the grid: 1024 at 512^3 and 512 groups, less what the box cuts off.
         optimizer: Optimiser of all: Adam at the paper's learning rates and schedule, or Muon at those of ``iga-sdf``.
         seed: Seed of networks and batches.
         device: Where to train.
+        group_size: Voxels per group; half of the resolution, as in the paper, is a row that spans half of the box.
     """
 
     shapes: tuple[str, ...]
@@ -59,13 +60,14 @@ class ShapeSize:
     optimizer: Literal["muon", "adam"] = "muon"
     seed: int = 42
     device: Device = "cpu"
+    group_size: int = 256
 
 
 _NETWORKS: tuple[NetworkKind, ...] = ("relu", "pe", "siren")
 SIZES = {
     # Other networks have no surface after so few steps, and a wild one takes longest to measure.
     "smoke": ShapeSize(("bunny",), ("pe",), 24, 16, 16, 80),
-    "cpu": ShapeSize(("bunny", "armadillo", "lucy"), _NETWORKS, 128, 128, 128, 400),
+    "cpu": ShapeSize(("bunny", "armadillo", "lucy"), _NETWORKS, 128, 128, 512, 400, group_size=64),
     "full": ShapeSize(("thai", "armadillo", "dragon", "bunny", "lucy"), _NETWORKS, 512, 256, 512, None, 200, "adam"),
 }
 
@@ -112,7 +114,8 @@ def measure_shapes(data: Path, size: ShapeSize, runs: Path, tell: Callable[[str]
         if not _mesh(data, shape).is_file():
             raise ValueError(f"There is no mesh {_mesh(data, shape)}.")
     length = f"{size.num_iterations}" if size.num_epochs is None else f"{size.num_epochs}epochs"
-    same = (size.resolution, size.hidden_dim, size.groups_per_batch, length, size.optimizer, size.seed)
+    batch = f"{size.groups_per_batch}x{size.group_size}"
+    same = (size.resolution, size.hidden_dim, batch, length, size.optimizer, size.seed)
     folder = runs / "-".join(map(str, same))
     trainings = []
     for shape in size.shapes:
@@ -132,6 +135,7 @@ def configure(network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path
     rate = _PAPER_RATES[network][adjusted] if size.optimizer == "adam" and network in _PAPER_RATES else None
     config = SDFConfig(
         resolution=size.resolution,
+        group_size=size.group_size,
         groups_per_batch=size.groups_per_batch,
         num_epochs=size.num_epochs,
         cache_dir=cache,

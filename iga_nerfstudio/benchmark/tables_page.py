@@ -187,7 +187,8 @@ def shapes_table(figures: Figures) -> str:
     return f"""## {", ".join(names)} at {figures["resolution"]}^3, {length}
 
 3 hidden layers x {figures["hidden_dim"]}, {figures["optimizer"].capitalize()}, steps of {figures["groups_per_batch"]} \
-groups of 256 voxels, seed {figures["seed"]}. {_sizes(figures, PAPER_SHAPES, "compare gains rather than values.")}
+groups of {figures.get("group_size", 256)} voxels, seed {figures["seed"]}. \
+{_sizes(figures, PAPER_SHAPES, "compare gains rather than values.")}
 
 {table(SHAPE_COLUMNS, rows)}
 {_shapes_above(runs)}

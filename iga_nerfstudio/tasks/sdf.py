@@ -43,8 +43,9 @@ class SDFConfig(TaskConfig):
     """Voxels along each side of a mesh's bounding cube; the paper has 512. Voxel files keep their own."""
     crop: bool = True
     """Cut occupancy grids down to the shape's box."""
-    group_size: int = 256
-    """Consecutive voxels of the flattened grid that form a group, p."""
+    group_size: int = 64
+    """Consecutive voxels of the flattened grid that form a group, p; half of the resolution, as the paper's 256 of 512,
+    is a row through half of the box."""
     groups_per_batch: int = 512
     """Random groups per step, n; all of them where there are fewer."""
     num_epochs: int | None = None

@@ -189,14 +189,15 @@ def test_the_full_budget_of_shapes_is_the_papers(tmp_path: Path) -> None:
     assert (muon.optimizer.kind, muon.optimizer.lr) == ("muon", None)
 
 
-def test_budgets_for_a_cpu_are_what_the_commands_did_before_there_were_budgets(tmp_path: Path) -> None:
+def test_budgets_for_a_cpu(tmp_path: Path) -> None:
     images, shapes = images_module.SIZES["cpu"], shapes_module.SIZES["cpu"]
     assert (images.images, images.max_side, images.hidden_dim, images.num_iterations, images.seed) == (
         ("kodim01", "kodim02", "kodim03"), 192, 64, 1500, 42,
     )  # fmt: skip
     assert (images.variants, images.optimizers, images.paper_rates) == (ALL, ("adam", "muon"), False)
     config = shapes_module.configure("siren", True, shapes, tmp_path)
-    assert (config.resolution, config.network.hidden_dim, config.groups_per_batch) == (128, 128, 128)
+    assert (config.resolution, config.network.hidden_dim) == (128, 128)
+    assert (config.groups_per_batch, config.group_size) == (512, 64)
     assert (config.max_num_iterations, config.num_epochs, config.steps_per_eval) == (400, None, 100)
     assert (config.optimizer.kind, config.optimizer.lr, config.machine.seed) == ("muon", None, 42)
 
