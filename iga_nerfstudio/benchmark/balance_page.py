@@ -153,7 +153,7 @@ def plot_balance(results: Path, folder: Path) -> None:
         figures = result["figures"]
         networks = figures["networks"]
         figure, axes = plt.subplots(
-            1, len(networks), figsize=(4.6 * len(networks), 3.8), squeeze=False, layout="constrained"
+            1, len(networks), figsize=(4.6 * len(networks) + 2, 3.8), squeeze=False, layout="constrained"
         )
         for axis, network in zip(axes[0], networks, strict=True):
             for cell in figures["cells"]:
@@ -163,7 +163,7 @@ def plot_balance(results: Path, folder: Path) -> None:
                     axis.plot(steps, values, STYLES[cell["optimizer"]], color=COLOURS[cell["way"]], label=name)
             axis.set(title=network, xlabel="steps", ylabel="PSNR (dB)")
             axis.grid(alpha=0.3)
-        axes[0][-1].legend(fontsize="small")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
         figure.savefig(folder / _plot_name(path), dpi=110)
         plt.close(figure)
 
