@@ -28,7 +28,7 @@ The NTK's eigenvectors on the circle are the constant and, in pairs of one eigen
 2, 3, ... An even end takes one of a pair and leaves the other. Which one S takes is an accident of the solver, that of
 S~ and S~e one of the initial weights. End 10 cuts the pair of frequency 5, where the third tone has nearly all that it
 has: the S measured here takes just the vector that holds it, the others do not, and no width brings their losses
-together. End 11 takes both, and end 14 cuts a pair that the function does not need.
+together. End 14 cuts a pair that the function does not need.
 """
 
 HEADER2 = """# Experiment 2: more balanced eigenvalues, less spectral bias
