@@ -142,8 +142,26 @@ def images_table(figures: Figures) -> str:
             for (own, network, _), mean in means.items()
             if own == optimizer
         ]
-        parts.append(f"### {optimizer.capitalize()}\n\n{table(IMAGE_COLUMNS, rows)}")
+        above = _images_above(figures, means, optimizer)
+        parts.append(f"### {optimizer.capitalize()}\n\n{table(IMAGE_COLUMNS, rows)}{above}")
     return "\n".join(parts)
+
+
+def _images_above(figures: Figures, means: dict[tuple[str, str, str], Figures], optimizer: str) -> str:
+    """On how many images the adjusted training of every network has the higher PSNR, both at their own rates."""
+    counts = []
+    for network in dict.fromkeys(network for own, network, _ in means if own == optimizer):
+        psnr: dict[str, dict[str, float]] = {"plain": {}, "iga": {}}
+        for run in figures["trainings"]:
+            mean = means.get((optimizer, network, run["variant"]), {})
+            rate_of_mean = (run["optimizer"], run["network"], run["lr"]) == (optimizer, network, mean.get("lr"))
+            if rate_of_mean and run["variant"] in psnr and run.get("psnr") is not None:
+                psnr[run["variant"]][run["image"]] = run["psnr"]
+        both = psnr["plain"].keys() & psnr["iga"].keys()
+        if both:
+            above = sum(psnr["iga"][image] > psnr["plain"][image] for image in both)
+            counts.append(f"{network} on {above} of {len(both)}")
+    return f"\nIGA has the higher PSNR: {', '.join(counts)}.\n" if counts else ""
 
 
 def _image_row(mean: Figures, plain: Figures, images: list[str]) -> list[str]:

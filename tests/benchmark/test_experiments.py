@@ -21,6 +21,7 @@ from iga_nerfstudio.benchmark.cli import main
 from iga_nerfstudio.benchmark.experiment1 import Experiment1Size, circle, measure_experiment1
 from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
 from iga_nerfstudio.benchmark.experiments_page import (
+    _coarse_groups,
     _monotonicity,
     _over_training,
     experiment1_table,
@@ -159,6 +160,22 @@ def test_the_ablations(tmp_path: Path) -> None:
     plain, largest = (figures["means"][case]["pe"] for case in ("plain", "largest residual"))
     assert f"| {largest:.2f} ({largest - plain:+.2f}) |" in page
     assert "| 25.44 (+1.35) | 34.09 (+3.63) | 34.85 (+1.15) |" in page
+    for run in figures["trainings"]:
+        run["psnr"] = 10.0 if run["case"] == "plain" else 11.0
+    assert "Every case is above plain training on every pair" in ablations_table(figures)
+    figures["trainings"][-1]["psnr"] = 9.0
+    last = figures["trainings"][-1]["case"]
+    pairs = sum(run["case"] == last for run in figures["trainings"])
+    assert f"Not above plain training on every pair of network and image: {last} on 1 of {pairs}." in ablations_table(
+        figures
+    )
+
+
+def test_groups_too_few_for_a_tone_are_named() -> None:
+    """Two representatives per period are the least; the signal is two units long."""
+    assert _coarse_groups(2048, [1, 4, 8], "60") == ""
+    assert "p = 8 leaves 128 representatives for the 120 periods of 60 Hz" in _coarse_groups(1024, [1, 4, 8], "60")
+    assert "p = 4" not in _coarse_groups(1024, [1, 4, 8], "60")
 
 
 def test_cases_differ_in_what_they_are_named_for() -> None:

@@ -132,7 +132,19 @@ def image_figures(**changes: Any) -> dict[str, Any]:
         )
     ]  # fmt: skip
     size = {"images": ["kodim01", "kodim03"], "max_side": 96, "hidden_dim": 64, "num_iterations": 10, "seed": 1}
-    return size | {"means": means} | changes
+    trainings = [
+        {"network": "pe", "optimizer": "adam", "variant": variant, "lr": lr, "image": image, "psnr": psnr}
+        for image, variant, lr, psnr in (
+            ("kodim01", "plain", 0.001, 30.0), ("kodim01", "iga", 0.001, 31.0), ("kodim01", "plain", 0.01, 32.0),
+            ("kodim03", "plain", 0.001, 30.0), ("kodim03", "iga", 0.001, 29.0),
+        )
+    ]  # fmt: skip
+    return size | {"means": means, "trainings": trainings} | changes
+
+
+def test_gains_are_counted_image_by_image_at_the_rates_of_the_table() -> None:
+    text = images_table(image_figures())
+    assert text.count("IGA has the higher PSNR: pe on 1 of 2.") == 1
 
 
 def test_the_papers_numbers_are_of_the_same_images() -> None:
@@ -171,6 +183,7 @@ def test_shapes_have_their_mean_and_the_papers() -> None:
     assert "| bunny | pe | plain | 0.9000 | 0.9500 | 1.00e-02 | 1.00e-03 | 0.9985 | 7.74e-06 |" in text
     assert "| mean | pe | plain | 0.8500 | 0.8750 |  |  | 0.9952 | 5.37e-06 |" in text
     assert "| mean | pe | IGA | diverged |  |  |  | 0.9975 | 5.35e-06 |" in text
+    assert "IGA has the higher IoU: pe on 0 of 2." in text
     assert "24^3, 7 steps" in text
     full = {"resolution": 512, "groups_per_batch": 512, "num_iterations": None, "num_epochs": 200}
     assert "512^3, 200 epochs" in shapes_table(figures | full)
