@@ -106,6 +106,8 @@ def _lanczos(kernel: Tensor, count: int, first: int) -> tuple[Tensor, Tensor] | 
     """
     n = kernel.shape[0]
     most = int(min(MOST_ROWS * n, MOST_VECTORS_PER_PAIR * count + MORE_VECTORS))
+    if first > most:
+        return None
     look_at = first
     # Rows, so that what has been found so far is contiguous: the basis and what the kernel makes of it.
     basis, images = kernel.new_empty(most, n), kernel.new_empty(most, n)
@@ -146,9 +148,8 @@ def _converged_pairs(kernel: Tensor, space: Tensor, mapped: Tensor, count: int) 
     values, rotation = _dense(0.5 * (projected + projected.T), count)
     vectors = space.T @ rotation
     residuals = (mapped.T @ rotation - vectors * values).norm(dim=0)
-    # Below the rounding error of the largest eigenvalue no pair can get better.
-    floor = kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]
-    accurate = (residuals <= (TOLERANCE * values).clamp_min(floor)).all()
+    # No pair can get better than rounding lets it.
+    accurate = (residuals <= (TOLERANCE * values).clamp_min(_rounding_error(kernel, values))).all()
     # A space that the kernel maps into itself cannot grow, and what is added to it then need not be new.
     overlaps = vectors.T @ vectors - torch.eye(count, dtype=kernel.dtype, device=kernel.device)
     return (values, vectors) if bool(accurate & (overlaps.abs().max() <= TOLERANCE)) else None
@@ -160,11 +161,16 @@ def _misses_some(kernel: Tensor, values: Tensor, vectors: Tensor) -> bool:
     That happens where an eigenvalue is repeated more than ``BLOCK`` times: as many copies satisfy the Krylov space.
     Power iterations beside the pairs bring one of the others to light.
     """
-    probe = _random_vectors(kernel, 1)
-    growth = values[0]
+
+    def beside(vector: Tensor) -> Tensor:
+        return vector - vectors @ (vectors.T @ vector)
+
+    probe = beside(_random_vectors(kernel, 1))
     for _ in range(4):
-        probe = probe - vectors @ (vectors.T @ probe)
-        probe = kernel @ (probe / probe.norm().clamp_min(torch.finfo(kernel.dtype).tiny))
-        growth = (probe - vectors @ (vectors.T @ probe)).norm()
-    floor = kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]
-    return bool(growth > (1 + 2 * TOLERANCE) * values[-1] + floor)
+        probe = beside(kernel @ (probe / probe.norm().clamp_min(torch.finfo(kernel.dtype).tiny)))
+    return bool(probe.norm() > (1 + 2 * TOLERANCE) * values[-1] + _rounding_error(kernel, values))
+
+
+def _rounding_error(kernel: Tensor, values: Tensor) -> Tensor:
+    """That of the kernel's largest eigenvalue, the first of ``values``."""
+    return kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]

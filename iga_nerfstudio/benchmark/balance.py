@@ -59,19 +59,22 @@ class Way:
 
 
 _COSINE = ScheduleConfig("cosine")
+_PLAIN = Way("no adjustment", enabled=False)
+_PART = Way("the paper's number, 0.7 of the way (on a logarithmic scale)", changes={"power": 0.7})
+_PART_COSINE = replace(_PART, meaning="power 0.7, the rate falling to nothing along a cosine", schedule=_COSINE)
 WAYS = {
-    "plain": Way("no adjustment", enabled=False),
+    "plain": _PLAIN,
     "paper": Way("the paper's: its number of eigenvalues, all of the way to the next one, largest residual"),
     "half": Way("half as many eigenvalues", 0.5),
     "twice": Way("twice as many", 2.0),
-    "power 0.7": Way("the paper's number, 0.7 of the way (on a logarithmic scale)", changes={"power": 0.7}),
-    "plain, cosine": Way("no adjustment, the rate falling to nothing along a cosine", enabled=False, schedule=_COSINE),
-    # Under Muon the default comes to this.
-    "power 0.7, cosine": Way(
-        "power 0.7, the rate falling to nothing along a cosine", 1.0, {"power": 0.7}, True, _COSINE
+    "power 0.7": _PART,
+    "plain, cosine": replace(
+        _PLAIN, meaning="no adjustment, the rate falling to nothing along a cosine", schedule=_COSINE
     ),
+    # Under Muon the default comes to this, but for ReLU's number, which it takes to be that of the others.
+    "power 0.7, cosine": _PART_COSINE,
     # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
-    "power 0.7, cosine, half": Way("the same in half of the steps", 1.0, {"power": 0.7}, True, _COSINE, length=0.5),
+    "power 0.7, cosine, half": replace(_PART_COSINE, meaning="the same in half of the steps", length=0.5),
     "power 0.5": Way("the paper's number, half of the way", changes={"power": 0.5}),
     "60, power 0.5": Way("60 eigenvalues, half of the way", None, {"end": 60, "power": 0.5}),
     "60, power 0.7": Way("60 eigenvalues, 0.7 of the way", None, {"end": 60, "power": 0.7}),

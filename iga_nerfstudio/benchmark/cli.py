@@ -286,15 +286,12 @@ class ImagePair:
         from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
         from iga_nerfstudio.tasks.image import ImageConfig
 
+        optimization = (self.optimizer, self.lr, self.schedule, self.max_num_iterations)
+        distinguishing = (self.data.stem, self.network, *optimization, self.end, self.representative)
         config = ImageConfig(
             data=self.data,
             output_dir=self.runs,
-            experiment_name="-".join(
-                [
-                    *(self.data.stem, self.network, self.optimizer, str(self.lr), self.schedule, str(self.end)),
-                    *(str(self.max_num_iterations), self.representative),
-                ]
-            ),
+            experiment_name="-".join(map(str, distinguishing)),
             max_num_iterations=self.max_num_iterations,
             steps_per_eval=max(self.max_num_iterations // 10, 1),
             network=NetworkConfig(self.network),

@@ -178,14 +178,21 @@ def test_shapes_have_their_mean_and_the_papers() -> None:
         run("bunny", True, **good),
         run("lucy", True, diverged="NaN"),
     ]
-    figures = {"shapes": ["bunny", "lucy"], "trainings": trainings, "seed": 1, "optimizer": "muon", "hidden_dim": 8}
+    figures = {
+        "shapes": ["bunny", "lucy"],
+        "trainings": trainings,
+        "seed": 1,
+        "optimizer": "muon",
+        "hidden_dim": 8,
+        "group_size": 64,
+    }
     text = shapes_table(figures | {"resolution": 24, "groups_per_batch": 4, "num_iterations": 7})
     assert "| bunny | pe | plain | 0.9000 | 0.9500 | 1.00e-02 | 1.00e-03 | 0.9985 | 7.74e-06 |" in text
     assert "| mean | pe | plain | 0.8500 | 0.8750 |  |  | 0.9952 | 5.37e-06 |" in text
     assert "| mean | pe | IGA | diverged |  |  |  | 0.9975 | 5.35e-06 |" in text
     assert "IGA has the higher IoU: pe on 0 of 2." in text
     assert "24^3, 7 steps" in text
-    full = {"resolution": 512, "groups_per_batch": 512, "num_iterations": None, "num_epochs": 200}
+    full = {"resolution": 512, "group_size": 256, "groups_per_batch": 512, "num_iterations": None, "num_epochs": 200}
     assert "512^3, 200 epochs" in shapes_table(figures | full)
 
 
