@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 
@@ -42,3 +43,21 @@ def whole_number(name: str, value: int, minimum: int) -> int:
     if number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, but it is {number}. Pass a larger number.")
     return number
+
+
+def positive_rate(name: str, value: float) -> float:
+    """A learning rate: positive and finite.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was passed.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If it is zero, negative, infinite or not a number.
+    """
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be a positive, finite learning rate, but it is {value}. Try 1e-3.")
+    return value

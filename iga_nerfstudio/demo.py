@@ -11,8 +11,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.evaluation.figures import view_sheet
-from iga_nerfstudio.nerf.commands import CommandError, default_device, evaluate, read_test_views, train
+from iga_nerfstudio.nerf.commands import CommandError, evaluate, read_test_views, train
 from iga_nerfstudio.scenes import write_demo_scene
 
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from iga_nerfstudio.benchmark.curves import mean_curve, steps_to_quality
 from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
 from iga_nerfstudio.benchmark.trainings import Outcome, train_all
+from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image, load_image_task
-from iga_nerfstudio.tasks.trainer import TrainingDiverged
 
 Network = Literal["relu", "pe", "siren"]
 OptimizerKind = Literal["adam", "muon"]

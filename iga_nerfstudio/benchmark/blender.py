@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -180,7 +181,9 @@ def _train(
         options[method.decay_steps] = steps
     words = [word for name, value in options.items() for word in (name, *str(value).split())]
     parser = ("iga-blender", "--downscale-factor", protocol.downscale_factor, "--test-skip", protocol.test_skip)
-    log = runs / scene.name / method.name / f"{timestamp}.log"
+    folder = runs / scene.name / method.name / timestamp
+    shutil.rmtree(folder, ignore_errors=True)  # a training that was interrupted
+    log = folder.with_name(f"{timestamp}.log")
     return run_command("python", "-m", WRAPPER, "ns-train", method.name, *words, *parser, log=log)
 
 

@@ -26,7 +26,8 @@ from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from iga_nerfstudio.benchmark.tables_page import images_table, nerf_table, shapes_table
 from iga_nerfstudio.benchmark.workloads import Device, Workload
-from iga_nerfstudio.nerf.commands import CommandError, default_device
+from iga_nerfstudio.devices import default_device
+from iga_nerfstudio.nerf.commands import CommandError
 from iga_nerfstudio.networks.builder import NetworkKind
 
 RESULTS = Path("benchmarks/results")

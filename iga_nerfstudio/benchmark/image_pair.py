@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.tasks.config_files import to_yaml
 from iga_nerfstudio.tasks.image import ImageConfig
-from iga_nerfstudio.tasks.run import run_folder
+from iga_nerfstudio.tasks.run import METRICS_FILE, folder_of_runs
 from iga_nerfstudio.tasks.trainer import chunk_size
 
 
@@ -30,15 +31,16 @@ def measure_image_pair(config: ImageConfig) -> dict[str, Any]:
     runs = {}
     for name, enabled in (("plain", False), ("adjusted", True)):
         settings = replace(config, timestamp=name, adjustment=replace(config.adjustment, enabled=enabled))
-        folder = run_folder(settings)
-        if not (folder / "metrics.json").exists():
+        folder = folder_of_runs(settings) / name
+        if not (folder / METRICS_FILE).exists():
             preset = folder.with_name(f"{name}.yml")
             write_text(preset, to_yaml(settings))
+            shutil.rmtree(folder, ignore_errors=True)  # a training that was interrupted
             command = [sys.executable, "-c", "from iga_nerfstudio.tasks.cli import image; image()"]
             status = subprocess.run([*command, "--config", str(preset)]).returncode
             if status != 0:
                 raise ValueError(f"iga-image --config {preset} exited with {status}; its output is above.")
-        result = json.loads((folder / "metrics.json").read_text())
+        result = json.loads((folder / METRICS_FILE).read_text())
         kept = ("metrics", "best", "steps", "seconds", "start_memory_mb", "peak_memory_mb")
         runs[name] = {key: result[key] for key in kept}
     return {

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from iga_nerfstudio.benchmark.trainings import train_all
+from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image
-from iga_nerfstudio.tasks.trainer import TrainingDiverged
 
 if TYPE_CHECKING:  # every training's process would load nerfstudio for a name
     from iga_nerfstudio.benchmark.workloads import Device

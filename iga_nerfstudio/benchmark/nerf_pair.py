@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from iga_nerfstudio.benchmark.peers import scene_options
-from iga_nerfstudio.nerf.commands import default_device, evaluate, read_test_views, train
+from iga_nerfstudio.devices import default_device
+from iga_nerfstudio.nerf.commands import evaluate, read_test_views, train
 
 METRICS = ("psnr", "ssim", "lpips", "coarse_psnr")
 
@@ -69,6 +71,7 @@ def measure_nerf_pair(data: Path, size: NerfPairSize, runs: Path) -> dict[str, A
         for enabled in (False, True):
             folder = runs / data.name / size.method / _name_of_run(size, seed, enabled)
             if not (folder / "eval.json").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # a training that was interrupted
                 train(*command_of_run(data, size, seed, enabled, runs), log=folder.with_name(f"{folder.name}.log"))
             metrics = evaluate(folder)
             views = [float(-10 * np.log10(np.mean((truth - fine) ** 2))) for truth, fine in read_test_views(folder)]

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.evaluation.meshes import write_mesh
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.sdf import SDFConfig, fit_shape
-from iga_nerfstudio.tasks.trainer import TrainingDiverged
 
 if TYPE_CHECKING:
     from iga_nerfstudio.benchmark.workloads import Device

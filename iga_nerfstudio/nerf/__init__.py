@@ -1,1 +1,10 @@
 """The nerfstudio plugin."""
+
+import sys
+from pathlib import Path
+
+if Path(sys.argv[0]).name.startswith("ns-"):  # one of nerfstudio's commands, which load this before anything else of us
+    from iga_nerfstudio.nerf.nerfstudio_fixes.terminal import quiet_known_warnings, tell_mistakes_in_one_line
+
+    quiet_known_warnings()
+    tell_mistakes_in_one_line()

@@ -7,10 +7,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
 
 from iga_nerfstudio.evaluation.figures import read_side_by_side
 
@@ -20,11 +18,6 @@ TEST_VIEWS = "test_views"
 
 class CommandError(RuntimeError):
     """A nerfstudio command failed."""
-
-
-def default_device() -> Literal["cpu", "cuda"]:
-    """``"cuda"`` where there is a GPU, ``"cpu"`` elsewhere."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def run_command(name: str, *arguments: object, log: Path | None = None) -> int:

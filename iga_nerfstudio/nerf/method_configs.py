@@ -22,7 +22,7 @@ from iga_nerfstudio.nerf.nerfacto import IGANerfactoModelConfig
 from iga_nerfstudio.nerf.optimizers import MuonOptimizerConfig
 from iga_nerfstudio.nerf.pipeline import IGANerfPipelineConfig
 from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
-from iga_nerfstudio.nerf.trainer import IGATrainerConfig
+from iga_nerfstudio.nerf.trainer import LOOPBACK, IGATrainerConfig
 
 _paper = IGATrainerConfig(
     method_name="iga-nerf",
@@ -45,8 +45,7 @@ _paper = IGATrainerConfig(
             "scheduler": PowerDecaySchedulerConfig(),
         }
     },
-    # The loopback address: a viewer is nobody else's business unless its owner says so.
-    viewer=ViewerConfig(websocket_host="127.0.0.1", num_rays_per_chunk=1 << 12),
+    viewer=ViewerConfig(websocket_host=LOOPBACK, num_rays_per_chunk=1 << 12),
     vis="viewer",
 )
 
@@ -134,7 +133,7 @@ iga_nerfacto = MethodSpecification(
                 "scheduler": PowerDecaySchedulerConfig(decay_rate=0.1, decay_steps=5_000, until=5_000),
             },
         },
-        viewer=ViewerConfig(websocket_host="127.0.0.1", num_rays_per_chunk=1 << 15),
+        viewer=ViewerConfig(websocket_host=LOOPBACK, num_rays_per_chunk=1 << 15),
         vis="viewer",
     ),
     description="nerfacto trained with Inductive Gradient Adjustment (IGA, ICML 2025) on its final field.",

@@ -117,6 +117,17 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
         network = HashFieldNetwork(self.field, settings.hash_table)
         self.adjust_with(build_ray_adjuster(settings, network, self.config.num_nerf_samples_per_ray))
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """The adjuster's, and when the proposal networks were trained last: they are at some steps only."""
+        sampler = self.proposal_sampler
+        return super().get_extra_state() | {"proposals": [sampler._step, sampler._steps_since_update]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take up both from a checkpoint."""
+        super().set_extra_state(state)
+        if "proposals" in state:  # not in checkpoints of earlier versions
+            self.proposal_sampler._step, self.proposal_sampler._steps_since_update = state["proposals"]
+
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Any]:  # type: ignore[override]
         """nerfacto's outputs; in training, gradients of ``rgb`` are adjusted."""
         outputs = super().get_outputs(ray_bundle)

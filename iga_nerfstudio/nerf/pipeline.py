@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from nerfstudio.models.base_model import Model
@@ -12,6 +12,7 @@ from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from iga_nerfstudio.nerf.ray_adjuster import AdjustedRays
+from iga_nerfstudio.tensor_files import checksum
 
 
 @dataclass
@@ -52,3 +53,22 @@ class IGANerfPipeline(VanillaPipeline):
         if wrap_here:
             self.world_size = world_size
             self._model = cast(Model, DistributedDataParallel(self._model, find_unused_parameters=True))
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """As nerfstudio's, which every command loads a checkpoint by.
+
+        Args:
+            loaded_state: The pipeline's part of a checkpoint.
+            step: The checkpoint's step.
+
+        Raises:
+            ValueError: If the weights are not those that were saved.
+        """
+        state = dict(loaded_state)
+        saved = state.pop("checksum", None)  # not in checkpoints of earlier versions, or of nerfstudio's trainer
+        if saved is not None and saved != checksum(state):
+            raise ValueError(
+                f"The checkpoint of step {step} is damaged: its weights are not those that were saved. Use another one "
+                "(load_step in config.yml names it), or copy it again."
+            )
+        super().load_pipeline(state, step)

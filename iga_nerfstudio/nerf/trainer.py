@@ -1,55 +1,224 @@
-"""nerfstudio's trainer with checkpoints that are whole or absent."""
+"""nerfstudio's trainer for runs that people stop, take up again, and rely on."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import os
-import pickle
 import re
-import shutil
 import socket
-import zipfile
-from dataclasses import dataclass, field
+import sys
+import threading
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from nerfstudio.engine.trainer import Trainer, TrainerConfig
-from nerfstudio.utils import comms
+import tyro
+import yaml
+from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
+from nerfstudio.utils import comms, writer
+from nerfstudio.utils.rich_utils import CONSOLE
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.arguments import positive_rate
+from iga_nerfstudio.devices import default_device, require_device
+from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
+from iga_nerfstudio.files import write_text
 from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.training_lines import TrainingLinesConfig
+from iga_nerfstudio.nerf.random_state import random_state, restore_random_state
+from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder
+from iga_nerfstudio.stopping import INTERRUPTED, stop_on_signals
+from iga_nerfstudio.tensor_files import checksum, load_tensors, save_tensors
 
 logger = logging.getLogger("iga_nerfstudio")
+
+LOOPBACK = "127.0.0.1"
+_NO_TIME_YET = "{timestamp}"  # nerfstudio's
+_STAGING = ".checkpoint-being-written"
 
 
 @dataclass
 class IGATrainerConfig(TrainerConfig):
-    """nerfstudio's trainer configuration."""
+    """nerfstudio's trainer configuration; ``--load-config`` with options beside it honours both."""
 
     _target: type = field(default_factory=lambda: IGATrainer)
     """Target class to instantiate."""
+    machine: MachineConfig = field(default_factory=lambda: MachineConfig(device_type=default_device()))
+    """Machine configuration; a CUDA GPU is used where there is one."""
+    logging: LoggingConfig = field(default_factory=lambda: LoggingConfig(local_writer=TrainingLinesConfig(enable=True)))
+    """Logging configuration."""
+    # The loopback address: a viewer is nobody else's business unless its owner says so.
+    viewer: ViewerConfig = field(default_factory=lambda: ViewerConfig(websocket_host=LOOPBACK))
+    """Viewer configuration."""
+
+    def __post_init__(self) -> None:
+        if self.load_config is not None and sys.argv[1:2] == [self.method_name]:
+            vars(self).update(vars(_with_options(self.load_config, self.method_name, sys.argv[2:])))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # ns-viewer 1.1.5 puts settings of its own in place of the run's, open to the network.
+        if name == "viewer" and name in vars(self) and Path(sys.argv[0]).name == "ns-viewer":
+            host = value.websocket_host if _option_values(sys.argv, "--viewer.websocket-host") else LOOPBACK
+            value = replace(value, websocket_host=host, websocket_port=_port_of(value, host))
+        super().__setattr__(name, value)
+
+    def set_timestamp(self) -> None:
+        """Claim the run's folder: a new one's, or that of the run that is taken up again under its own name.
+
+        Raises:
+            ValueError: If the folder holds another run, or another process is writing to it.
+        """
+        folder = self.get_base_dir()
+        if (
+            self.load_dir is not None
+            and folder.exists()
+            and self.load_dir.resolve() == self.get_checkpoint_dir().resolve()
+        ):
+            lock_run_folder(folder)
+            return
+        name = None if self.timestamp == _NO_TIME_YET else self.timestamp
+        self.timestamp = claim_run_folder(folder.parent, name, results=(self.relative_model_dir.name,)).name
+
+    def save_config(self) -> None:
+        """Write ``config.yml``: the run's settings, but not which checkpoint it was taken up from.
+
+        nerfstudio would go on evaluating that one.
+        """
+        path = self.get_base_dir() / "config.yml"
+        own = replace(self, load_dir=None, load_step=None, load_config=None, load_checkpoint=None)
+        CONSOLE.log(f"Saving config to: {path}")
+        write_text(path, yaml.dump(own))
 
 
 class IGATrainer(Trainer):
-    """Writes checkpoints atomically, and says what is wrong with one that cannot be read."""
+    """Saves what can be saved, and nothing that is broken; goes on where a run ended, bit for bit on a CPU."""
 
     config: IGATrainerConfig
 
     def __init__(self, config: IGATrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
+        require_device(config.machine.device_type)
         super().__init__(config, local_rank, world_size)
         # Steps of milliseconds would keep the viewer's threads from ever getting nerfstudio's.
         self.train_lock = FairLock()  # type: ignore[assignment]
+        self._interrupted = threading.Event()
+        self._told_to_stop = False
+        # Of the latest step, and whether it was the last.
+        self._last_step = -1
+        self._ending = False
+        self._random_state: dict[str, Any] | None = None
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether the loop is to end before its next step."""
+        return self._told_to_stop or self._interrupted.is_set()
+
+    @stop_training.setter
+    def stop_training(self, stop: bool) -> None:
+        self._told_to_stop = stop
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """As nerfstudio's; on a CPU, training steps then use their memory again."""
+        """As nerfstudio's; says where it trains, and on a CPU training steps use their memory again."""
+        CONSOLE.print(f"Training on {self.device}; --machine.device-type decides otherwise.")
         if torch.device(self.device).type == "cpu":
             reuse_host_memory()
         if self.config.is_viewer_enabled() and self.local_rank == 0:
-            viewer = self.config.viewer
-            viewer.websocket_port = find_port(viewer.websocket_host, viewer.websocket_port)
-        super().setup(test_mode)
+            self.config.viewer.websocket_port = _port_of(self.config.viewer, self.config.viewer.websocket_host)
+        try:
+            super().setup(test_mode)
+        except KeyboardInterrupt:
+            CONSOLE.print("Stopped before the first step; there is nothing to save.")
+            raise SystemExit(INTERRUPTED) from None
+
+    def setup_optimizers(self) -> Any:
+        """As nerfstudio's.
+
+        Raises:
+            ValueError: If a learning rate is not positive and finite.
+        """
+        for group, settings in self.config.optimizers.items():
+            positive_rate(f"--optimizers.{group}.optimizer.lr", settings["optimizer"].lr)
+        return super().setup_optimizers()
+
+    def train(self) -> None:
+        """Take the steps that are left of ``max_num_iterations``.
+
+        The first Ctrl-C or SIGTERM ends the loop after the step that is under way: the state is saved, and the process
+        exits with status 130.
+
+        Raises:
+            ValueError: If no step is left.
+            TrainingDiverged: If loss or weights are no longer finite; checkpoints are from before.
+        """
+        total = self.config.max_num_iterations
+        if self._start_step >= total:
+            raise ValueError(
+                f"The checkpoint has taken {self._start_step} steps already, and --max-num-iterations asks for {total} "
+                "in all. Give a larger number to go on."
+            )
+        if self._random_state is not None:
+            restore_random_state(self._random_state, self.pipeline.datamanager)
+        # nerfstudio's loop takes that many more.
+        self.config.max_num_iterations = total - self._start_step
+        self.step = self._last_step = self._start_step - 1
+        try:
+            with stop_on_signals() as self._interrupted:
+                super().train()
+        finally:
+            self.config.max_num_iterations = total
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """One step of nerfstudio's.
+
+        Raises:
+            TrainingDiverged: If the loss is not finite at a step that is logged; under a gradient scaler it may be.
+        """
+        loss, losses, metrics = super().train_iteration(step)
+        if step % self.config.logging.steps_per_log == 0 and not self.grad_scaler.is_enabled():
+            require_finite_loss(float(loss.detach()), step, self._rates, self._saved)
+        self._last_step = step
+        return loss, losses, metrics
+
+    def _after_train(self) -> None:
+        # nerfstudio counts the step that it was about to take when it was stopped.
+        self.step = self._last_step
+        self._ending = True
+        if self._interrupted.is_set() and self.step + 1 < self._start_step + self.config.max_num_iterations:
+            self._stop_early()
+        if self.step < 0:
+            return
+        if comms.is_main_process() and not (self.base_dir / "config.yml").exists():
+            self.config.save_config()  # somebody has cleared the folder meanwhile
+        super()._after_train()
+
+    def _stop_early(self) -> None:
+        """Save, say how to go on, and exit."""
+        if self.step >= 0:
+            self.save_checkpoint(self.step)
+            writer.write_out_storage()
+        total = self._start_step + self.config.max_num_iterations
+        saved = f"the state is saved. Continue with:\n{self._how_to_continue()}" if self.step >= 0 else "none to save."
+        if comms.is_main_process():
+            message = f"Stopped after {self.step + 1} of {total} steps; {saved}"
+            CONSOLE.print(message, markup=False, highlight=False, soft_wrap=True)
+        self.shutdown()
+        raise SystemExit(INTERRUPTED)
+
+    def _how_to_continue(self) -> str:
+        config, models = self.base_dir / "config.yml", self.checkpoint_dir
+        return f"  ns-train {self.config.method_name} --load-config {config} --load-dir {models}"
+
+    def _train_complete_viewer(self) -> None:
+        """Keep the viewer open until Ctrl-C or SIGTERM, which is how nerfstudio's users end it, too."""
+        if self.viewer_state is None or not comms.is_main_process():
+            return
+        self.training_state = "completed"
+        self.viewer_state.training_complete()
+        CONSOLE.print("The viewer stays open until Ctrl-C.")
+        self._interrupted.wait()
+        self.shutdown()
 
     def _update_viewer_state(self, step: int) -> None:
         """As nerfstudio's, which a client that leaves at the wrong moment can bring down together with the training."""
@@ -59,52 +228,85 @@ class IGATrainer(Trainer):
             logger.warning("A viewer left while it was being updated at step %d; training goes on. (%r)", step, error)
 
     def save_checkpoint(self, step: int) -> None:
-        """Save to a staging folder, move into place, and only then delete older checkpoints.
+        """Write a checkpoint in place of nothing, or not at all; only then delete older ones.
 
-        A run that dies while saving leaves the checkpoint before untouched. Of several processes the main one saves;
-        the staging folder belongs to it.
+        A run that dies while saving leaves the checkpoint before untouched. Of several processes the main one saves.
+        One that cannot be written while training goes on is logged.
+
+        Raises:
+            TrainingDiverged: If weights are not finite.
+            ValueError: If the last one cannot be written.
         """
         if not comms.is_main_process():
             return
-        final_dir = Path(self.checkpoint_dir)
-        self.checkpoint_dir = final_dir.parent / ".checkpoint-being-written"
-        # What a run that died here has left.
-        shutil.rmtree(self.checkpoint_dir, ignore_errors=True)
+        path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
         try:
-            super().save_checkpoint(step)
-            staged = self.checkpoint_dir / f"step-{step:09d}.ckpt"
-            final_dir.mkdir(parents=True, exist_ok=True)
-            os.replace(staged, final_dir / staged.name)
-            self.checkpoint_dir.rmdir()
-        finally:
-            self.checkpoint_dir = final_dir
+            save_tensors(path, self._state(step), staging=self.checkpoint_dir.parent / _STAGING)
+        except OSError as error:
+            message = f"The checkpoint of step {step} could not be written ({error.strerror or error}). {self._saved}"
+            if self._ending:
+                raise ValueError(f"{message} Make room and train on from it.") from error
+            logger.warning("%s Training goes on.", message)
+            return
         if self.config.save_only_latest_checkpoint:
-            for path in final_dir.glob("step-*.ckpt"):
-                if path.name != staged.name:
-                    path.unlink()
+            for older in _checkpoints(self.checkpoint_dir):
+                if older != path:
+                    older.unlink()
+
+    def _state(self, step: int) -> dict[str, Any]:
+        """nerfstudio's checkpoint, and what chance has decided."""
+        pipeline = getattr(self.pipeline, "module", self.pipeline).state_dict()
+        require_finite_weights(pipeline, step, self._rates, self._saved)
+        return {
+            "step": step,
+            "pipeline": pipeline | {"checksum": checksum(pipeline)},
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.optimizers.items()},
+            "schedulers": {name: schedule.state_dict() for name, schedule in self.optimizers.schedulers.items()},
+            "scalers": self.grad_scaler.state_dict(),
+            "random": random_state(self.pipeline.datamanager),
+        }
+
+    @property
+    def _rates(self) -> str:
+        groups = self.optimizers.optimizers.items()
+        return ", ".join(f"{group['lr']:.1e} of {name}" for name, own in groups for group in own.param_groups[:1])
+
+    @property
+    def _saved(self) -> str:
+        paths = _checkpoints(self.checkpoint_dir)
+        return f"{paths[-1]} is intact." if paths else "There is no checkpoint yet."
 
     def _load_checkpoint(self) -> None:
         path = self._requested_checkpoint()
-        if path is not None and not path.exists():
+        if path is None:
+            CONSOLE.print("No checkpoint to load, so training from scratch.")
+            return
+        if not path.exists():
             raise ValueError(f"There is no checkpoint {path}.{_alternatives(path)}")
         try:
-            super()._load_checkpoint()
-        except (
-            RuntimeError,
-            EOFError,
-            OSError,
-            KeyError,
-            zipfile.BadZipFile,
-            pickle.UnpicklingError,
-        ) as error:
+            state = load_tensors(path)
+        except ValueError as error:
+            raise ValueError(f"{error}{_alternatives(path)}") from error
+        try:
+            self.pipeline.load_pipeline(state["pipeline"], state["step"])
+            self.optimizers.load_optimizers(state["optimizers"])
+            if "schedulers" in state and self.config.load_scheduler:
+                self.optimizers.load_schedulers(state["schedulers"])
+            self.grad_scaler.load_state_dict(state["scalers"])
+        except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(
-                f"The checkpoint {path} cannot be read: it is truncated, damaged or of another model "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})."
-                f"{_alternatives(path)}"
+                f"The checkpoint {path} is of another model or optimiser, or of another size "
+                f"({type(error).__name__}: {str(error).splitlines()[0]}). Continue a run with its own settings: "
+                f"--load-config {path.parent.parent / 'config.yml'}."
             ) from error
+        self._start_step = state["step"] + 1
+        self._random_state = state.get("random")
+        if self._random_state is None:
+            logger.warning("%s holds no random state: it goes on with other random numbers.", path)
+        CONSOLE.print(f"Continuing after step {state['step']} of {path}.", soft_wrap=True)
 
     def _requested_checkpoint(self) -> Path | None:
-        """The file that nerfstudio is going to load, or None."""
+        """The file to load, or None."""
         if self.config.load_dir is None:
             return self.config.load_checkpoint
         if self.config.load_step is not None:
@@ -118,12 +320,73 @@ class IGATrainer(Trainer):
         return found[-1]
 
 
-def find_port(host: str, port: int | None) -> int | None:
+def _with_options(path: Path, method: str | None, words: list[str]) -> IGATrainerConfig:
+    """A run's settings, changed by the options beside ``--load-config``.
+
+    The run is a new one, unless ``--load-dir`` names the checkpoints beside the file: then it is that one, wherever its
+    folder is now.
+
+    Args:
+        path: ``config.yml`` of a run.
+        method: The method that the command line names.
+        words: The command line behind the method.
+
+    Raises:
+        ValueError: If the file is missing or holds something else.
+    """
+    try:
+        saved = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"--load-config {path} cannot be read: {' '.join(str(error).split())}.") from error
+    if not isinstance(saved, IGATrainerConfig) or saved.method_name != method:
+        other = getattr(saved, "method_name", type(saved).__name__)
+        raise ValueError(f"--load-config {path} holds settings of {other}, not of {method}. Use it with that method.")
+    folder = path.resolve().parent
+    saved.timestamp = _NO_TIME_YET
+    for load_dir in _option_values(words, "--load-dir"):
+        if Path(load_dir).resolve() == (folder / saved.relative_model_dir).resolve():
+            saved.timestamp = folder.name
+            if folder.parent.name == saved.method_name:
+                saved.experiment_name = folder.parents[1].name
+                saved.output_dir = Path(os.path.normpath(path.parent / "../../.."))
+    options = tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[IGATrainerConfig]]
+    result: IGATrainerConfig = tyro.cli(options, args=_without_option(words, "--load-config"), default=saved)
+    return result
+
+
+def _option_values(words: list[str], name: str) -> list[str]:
+    """The values that a command line gives an option, written ``--a-b value``, ``--a_b value`` or ``--a-b=value``."""
+    values = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option.replace("_", "-") == name:
+            values.append(value if equals else following)
+    return values
+
+
+def _without_option(words: list[str], name: str) -> list[str]:
+    """A command line without an option and its value."""
+    kept, skip = [], False
+    for word in words:
+        option, equals, _value = word.partition("=")
+        named = option.replace("_", "-") == name
+        if not named and not skip:
+            kept.append(word)
+        skip = named and not equals
+    return kept
+
+
+def _port_of(viewer: ViewerConfig, host: str) -> int:
+    """A port that a viewer can have: the one asked for, else nerfstudio's, or the next that is free."""
+    return find_port(host, viewer.websocket_port or viewer.websocket_port_default)
+
+
+def find_port(host: str, port: int) -> int:
     """A port that the viewer can have, told where it is not the one asked for.
 
     Args:
         host: Address that the viewer listens on.
-        port: The port asked for; None leaves the choice to nerfstudio.
+        port: The port asked for.
 
     Returns:
         The port, or the next one that is free.
@@ -131,8 +394,6 @@ def find_port(host: str, port: int | None) -> int | None:
     Raises:
         ValueError: If there is none, or the host is not this machine's.
     """
-    if port is None:
-        return None
     for candidate in range(port, min(port + 1000, 1 << 16)):
         with socket.socket() as server:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -158,9 +419,9 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d+\.ckpt", path.name))
 
 
-def _alternatives(path: Path | None) -> str:
+def _alternatives(path: Path) -> str:
     """A hint at other checkpoints beside one, or nothing."""
-    others = [other for other in _checkpoints(path.parent) if other != path] if path is not None else []
+    others = [other for other in _checkpoints(path.parent) if other != path]
     if not others:
         return ""
     steps = ", ".join(str(int(other.stem.removeprefix("step-"))) for other in others[-5:])

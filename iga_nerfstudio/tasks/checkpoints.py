@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import re
 from dataclasses import asdict, dataclass
@@ -11,43 +10,10 @@ from typing import Any
 
 import torch
 
-from iga_nerfstudio.files import write_bytes
 from iga_nerfstudio.networks import CoordinateMLP, FourierReparameterisation, NetworkConfig, build_network
+from iga_nerfstudio.tensor_files import load_tensors, save_tensors
 
 logger = logging.getLogger("iga_nerfstudio")
-
-
-def save_tensors(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors and plain values with ``torch.save``; see :func:`~iga_nerfstudio.files.write_whole`.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
-
-    # By way of memory: torch's own writer reports a full disk as a RuntimeError about positions in the file.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_bytes(path, buffer.getbuffer())
-
-
-def load_tensors(path: Path) -> dict[str, Any]:
-    """Read what :func:`save_tensors` wrote, onto the CPU.
-
-    Raises:
-        ValueError: If the file is missing, truncated, or something else.
-    """
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever its zip reader, unpickler or storage met
-        reason = str(error).splitlines()[0] if str(error) else "no message"
-        raise ValueError(
-            f"{path} cannot be read: it is truncated, damaged or something else ({type(error).__name__}: {reason})."
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} was not written by iga-nerfstudio: it holds a {type(content).__name__}.")
-    return content
 
 
 class Checkpoints:

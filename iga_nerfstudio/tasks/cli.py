@@ -14,16 +14,14 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.divergence import TrainingDiverged
+from iga_nerfstudio.stopping import INTERRUPTED
 from iga_nerfstudio.tasks.config_files import AnyTask, read_preset
 from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
 from iga_nerfstudio.tasks.run import CONFIG_FILE, execute
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask, load_shape_task
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
 from iga_nerfstudio.tasks.task import Task
-from iga_nerfstudio.tasks.trainer import TrainingDiverged
-
-# As shells report a process that Ctrl-C ended.
-_INTERRUPTED = 130
 
 
 def image() -> None:
@@ -50,7 +48,8 @@ def main(kind: type[AnyTask], load: Callable[[AnyTask], Task[Any]], arguments: S
         arguments: The command line; the process's own if not given.
 
     Returns:
-        Exit status: 0; 2 for a mistake of the user's or a full disk, told in one line; 130 after Ctrl-C.
+        Exit status: 0; 2 for a mistake of the user's, a full disk or a training that diverged, told in one line; 130
+        after Ctrl-C or SIGTERM.
     """
     console = Console(stderr=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)])
@@ -59,7 +58,7 @@ def main(kind: type[AnyTask], load: Callable[[AnyTask], Task[Any]], arguments: S
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         config = parse(kind, words)
-        return 0 if execute(load(config), console) else _INTERRUPTED
+        return 0 if execute(load(config), console) else INTERRUPTED
     except (ValueError, TrainingDiverged) as error:
         console.print(f"{kind.task}: {error}", style="red", markup=False, soft_wrap=True)
         return 2
@@ -87,23 +86,17 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     Raises:
         ValueError: If a preset, or the settings of the run to continue, cannot be read.
     """
-    default = kind()
-    run, preset = _option(words, "--load-dir"), _option(words, "--config")
-    if run is not None and preset is not None:
+    given = _parse(kind, words, kind())
+    if given.load_dir is not None and given.config is not None:
         raise ValueError("A run is continued with its own settings: give --load-dir or --config, not both.")
-    if run is not None:
-        default = replace(read_preset(f"{run}/{CONFIG_FILE}", kind), config=None)
-    if preset is not None:
-        default = read_preset(preset, kind)
+    if given.load_dir is not None:
+        return _parse(kind, words, replace(read_preset(f"{given.load_dir}/{CONFIG_FILE}", kind), config=None))
+    if given.config is not None:
+        return _parse(kind, words, read_preset(given.config, kind))
+    return given
+
+
+def _parse(kind: type[AnyTask], words: list[str], default: AnyTask) -> AnyTask:
+    """Settings from a command line; options that are not on it have their default's values."""
     # As nerfstudio's command lines: --adjustment.enabled False.
     return tyro.cli(kind, args=words, default=default, prog=kind.task, config=(tyro.conf.FlagConversionOff,))
-
-
-def _option(words: list[str], name: str) -> str | None:
-    """The value of an option that has to be known before the others."""
-    for i, word in enumerate(words):
-        if word == name and i + 1 < len(words):
-            return words[i + 1]
-        if word.startswith(f"{name}="):
-            return word.removeprefix(f"{name}=")
-    return None

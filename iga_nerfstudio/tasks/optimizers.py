@@ -9,6 +9,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from iga_nerfstudio.adjustment.transform import BalanceRule
+from iga_nerfstudio.arguments import positive_rate
 from iga_nerfstudio.muon import MuonWithAdam
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import OptimizerConfig, ScheduleConfig
@@ -51,8 +52,8 @@ def build_optimizer(config: OptimizerConfig, network: NetworkConfig, module: nn.
     """
     rate = learning_rate(config, network)
     momentum = config.momentum
-    if not rate > 0 or not config.adam_lr > 0:
-        raise ValueError(f"Learning rates must be positive, got lr={rate} and adam_lr={config.adam_lr}.")
+    positive_rate("optimizer.lr", rate)
+    positive_rate("optimizer.adam_lr", config.adam_lr)
     if momentum is not None and not 0 <= momentum < 1:
         raise ValueError(f"Momentum must lie in [0, 1), got {momentum}.")
     if config.kind == "muon":

@@ -7,7 +7,6 @@ import logging
 import math
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,28 +20,49 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
+from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.files import write_text
+from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder, release_run_folder
 from iga_nerfstudio.tasks.checkpoints import Checkpoints, save_model
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.config_files import to_yaml
 from iga_nerfstudio.tasks.report import write_report
 from iga_nerfstudio.tasks.task import Fit, Task, best_network, conclude
-from iga_nerfstudio.tasks.trainer import Trainer, TrainingDiverged, Watcher
+from iga_nerfstudio.tasks.trainer import Trainer, Watcher
 
 logger = logging.getLogger("iga_nerfstudio")
 
 CONFIG_FILE = "config.yml"
 CHECKPOINTS = "checkpoints"
+MODELS = "models"
+METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
 # Pixels along the longer side of a picture in TensorBoard.
 _LARGEST_PICTURE = 512
 _KIBIBYTE = 1024
 
 
-def run_folder(config: TaskConfig) -> Path:
-    """Where a new run is written: ``<output-dir>/<experiment-name>/<task>/<timestamp>``."""
-    experiment = config.experiment_name or config.name_of_data()
-    return config.output_dir / experiment / config.task / (config.timestamp or time.strftime("%Y-%m-%d_%H%M%S"))
+def folder_of_runs(config: TaskConfig) -> Path:
+    """Where new runs get folders of their own: ``<output-dir>/<experiment-name>/<task>``."""
+    return config.output_dir / (config.experiment_name or config.name_of_data()) / config.task
+
+
+def claim_folder(config: TaskConfig) -> Path:
+    """The folder of a run, for this process to write to until it is released.
+
+    That of the run to continue, or a new one of the runs' folder, named by timestamp.
+
+    Args:
+        config: The run's settings.
+
+    Raises:
+        ValueError: If there is a finished run of that timestamp, or another process is writing to the folder.
+        OSError: If it cannot be made.
+    """
+    if config.load_dir is not None:
+        lock_run_folder(config.load_dir)
+        return config.load_dir
+    return claim_run_folder(folder_of_runs(config), config.timestamp, results=(CHECKPOINTS, MODELS, METRICS_FILE))
 
 
 def execute(task: Task[Any], console: Console) -> bool:
@@ -56,50 +76,68 @@ def execute(task: Task[Any], console: Console) -> bool:
         Whether the run reached its last step; False after Ctrl-C or SIGTERM, with the state saved.
 
     Raises:
-        ValueError: If a setting is out of range, or the folder cannot be written to.
-        TrainingDiverged: If the loss is no longer finite; the best model until then is saved.
+        ValueError: If a setting is out of range, or the folder is another run's or cannot be written to.
+        TrainingDiverged: If loss or weights are no longer finite; the best model until then is saved.
     """
     config = task.config
-    folder = config.load_dir or run_folder(config)
-    checkpoints = Checkpoints(folder / CHECKPOINTS, config.save_only_latest_checkpoint)
-    start_memory = peak_memory_mb()
-    trainer = task.trainer(checkpoints)
-    if config.load_dir is not None:
-        trainer.load_state_dict(checkpoints.load_latest())
-        console.print(f"Continuing {folder} after step {trainer.record.steps}.", markup=False, soft_wrap=True)
+    trainer = task.trainer()
     try:
-        with _watching(task, trainer, folder, console) as trainer.watchers:
-            write_text(folder / CONFIG_FILE, to_yaml(replace(config, load_dir=None)))
-            _train(task, trainer, folder)
-        memory = {"start_memory_mb": round(start_memory), "peak_memory_mb": round(peak_memory_mb())}
-        if trainer.record.interrupted:
-            console.print(
-                f"Stopped after step {trainer.record.steps} of {config.max_num_iterations}; the state is saved. "
-                f"Continue with:\n  {config.task} --load-dir {folder}",
-                markup=False,
-                soft_wrap=True,
-            )
-            return False
-        fit = conclude(task, trainer)
-        _write_models(task, trainer, folder)
-        write_text(folder / "metrics.json", json.dumps(_summary(fit, trainer) | memory, indent=2) + "\n")
-        files = task.write_results(fit.model, fit.record, folder)
-        _write_report(task, trainer, fit, files, folder)
+        folder = claim_folder(config)
+        try:
+            return _execute(task, trainer, folder, console)
+        finally:
+            release_run_folder(folder)
     except OSError as error:
         raise ValueError(
-            f"{folder} cannot be written to: {error.strerror or error}. Choose another --output-dir or make room. "
-            "Checkpoints written before are untouched."
+            f"{config.load_dir or config.output_dir} cannot be written to: {error.strerror or error}. Choose another "
+            "--output-dir or make room. Checkpoints written before are untouched."
         ) from error
+
+
+def _execute(task: Task[Any], trainer: Trainer, folder: Path, console: Console) -> bool:
+    config = task.config
+    start_memory = peak_memory_mb()
+    trainer.checkpoints = Checkpoints(folder / CHECKPOINTS, config.save_only_latest_checkpoint)
+    if config.load_dir is not None:
+        trainer.load_state_dict(trainer.checkpoints.load_latest())
+        console.print(f"Continuing {folder} after step {trainer.record.steps}.", markup=False, soft_wrap=True)
+    with _watching(task, trainer, folder, console) as trainer.watchers:
+        _train(task, trainer, folder)
+    memory = {"start_memory_mb": round(start_memory), "peak_memory_mb": round(peak_memory_mb())}
+    if trainer.record.interrupted:
+        console.print(
+            f"Stopped after step {trainer.record.steps} of {config.max_num_iterations}; the state is saved. "
+            f"Continue with:\n  {config.task} --load-dir {folder}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return False
+    fit = conclude(task, trainer)
+    _write_models(task, trainer, folder)
+    write_text(folder / METRICS_FILE, json.dumps(_summary(fit, trainer) | memory, indent=2) + "\n")
+    files = task.write_results(fit.model, fit.record, folder)
+    _write_report(task, trainer, fit, files, folder)
     _show(fit, files, folder, console)
     return True
 
 
 def _train(task: Task[Any], trainer: Trainer, folder: Path) -> None:
+    """Train under the run's settings in ``config.yml``; where that comes to nothing, they are what they were."""
+    path, settings = folder / CONFIG_FILE, _settings(task)
+    before = path.read_text(encoding="utf-8") if path.exists() else settings
+    write_text(path, settings)
     try:
         trainer.train()
     except TrainingDiverged:
+        write_text(path, before)
         _write_models(task, trainer, folder, last=False)
         raise
+    if not path.exists():  # somebody has cleared the folder meanwhile
+        write_text(path, settings)
+
+
+def _settings(task: Task[Any]) -> str:
+    return to_yaml(replace(task.config, load_dir=None))
 
 
 def _write_models(task: Task[Any], trainer: Trainer, folder: Path, last: bool = True) -> None:
@@ -107,7 +145,7 @@ def _write_models(task: Task[Any], trainer: Trainer, folder: Path, last: bool = 
     networks = {"best": best_network(trainer)} | ({"last": trainer.network} if last else {})
     for name, network in networks.items():
         weights = {key: value.cpu() for key, value in network.state_dict().items()}
-        save_model(folder / "models" / f"{name}.pt", weights, task.config.network, task.sizes, task.description())
+        save_model(folder / MODELS / f"{name}.pt", weights, task.config.network, task.sizes, task.description())
 
 
 def _write_report(task: Task[Any], trainer: Trainer, fit: Fit, files: list[Path], folder: Path) -> None:
@@ -129,7 +167,7 @@ def _write_report(task: Task[Any], trainer: Trainer, fit: Fit, files: list[Path]
         },
         task.comparison(fit.model),
         [path for path in files if path.suffix == ".png" and path.stem != "reconstruction"],
-        (folder / CONFIG_FILE).read_text(encoding="utf-8"),
+        _settings(task),
     )
 
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster, require_enough_groups
+from iga_nerfstudio.devices import default_device, require_device
+from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
 from iga_nerfstudio.networks import CoordinateMLP, build_network
+from iga_nerfstudio.stopping import stop_on_signals
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
 from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule
@@ -61,10 +60,6 @@ class Record:
     interrupted: bool = False
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss is no longer finite."""
-
-
 class Trainer:
     """Trains one network and keeps the best.
 
@@ -106,17 +101,17 @@ class Trainer:
         self.best = Best()
         self.record = Record()
         self._evaluate, self._metric = evaluate, metric
-        self._checkpoints, self.watchers = checkpoints, watchers
+        self.checkpoints, self.watchers = checkpoints, watchers
         self._saved_at: int | None = None
 
     def train(self) -> Record:
         """Take the steps that are left, or stop early on Ctrl-C; the state is saved either way.
 
         Raises:
-            TrainingDiverged: If the loss is no longer finite. Checkpoints and the best model are from before.
+            TrainingDiverged: If loss or weights are no longer finite. Checkpoints and the best model are from before.
             OSError: If the last checkpoint cannot be written. Failures before it are logged and training goes on.
         """
-        with _stop_on_signals() as stopping:
+        with stop_on_signals() as stopping:
             if self.record.steps == 0:
                 self._evaluate_now()
             while self.record.steps < self.config.max_num_iterations and not stopping.is_set():
@@ -153,12 +148,7 @@ class Trainer:
 
     def _log_step(self, loss: float) -> None:
         """Figures of the step just taken; the loss is that before its update."""
-        if not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"Training diverged: the loss is {loss} at step {self.record.steps}. Use a smaller learning rate "
-                f"(--optimizer.lr; it is {self.schedule.get_last_lr()[0]:.1e} now). The best model so far is from step "
-                f"{self.best.step}."
-            )
+        require_finite_loss(loss, self.record.steps, self._rate, self._saved)
         figures: dict[str, float] = {"train/loss": loss, "train/lr": float(self.schedule.get_last_lr()[0])}
         seen = self.adjuster.diagnostics
         if self.adjuster.enabled and len(seen.eigenvalues):
@@ -199,9 +189,18 @@ class Trainer:
             )
 
     def _save(self) -> None:
-        if self._checkpoints is not None:
-            self._checkpoints.save(self.record.steps, self.state_dict())
+        require_finite_weights(self.network.state_dict(), self.record.steps, self._rate, self._saved)
+        if self.checkpoints is not None:
+            self.checkpoints.save(self.record.steps, self.state_dict())
             self._saved_at = self.record.steps
+
+    @property
+    def _rate(self) -> str:
+        return f"{self.schedule.get_last_lr()[0]:.1e}, --optimizer.lr"
+
+    @property
+    def _saved(self) -> str:
+        return f"The best model so far is from step {self.best.step}."
 
     def state_dict(self) -> dict[str, Any]:
         """All that the run needs to go on bit for bit."""
@@ -267,12 +266,7 @@ def choose_device(machine: MachineConfig) -> torch.device:
     Raises:
         ValueError: If it is not there.
     """
-    if machine.device_type == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[machine.device_type]:
-        raise ValueError(f"machine.device_type={machine.device_type} is asked for, but torch finds no such device.")
-    return torch.device(machine.device_type)
+    return require_device(default_device() if machine.device_type == "auto" else machine.device_type)
 
 
 def chunk_size(machine: MachineConfig) -> int:
@@ -358,30 +352,3 @@ def require_groups(config: TaskConfig, num_groups: int) -> None:
     if settings.enabled:
         end, _power = automatic_balance(config, num_groups)
         require_enough_groups(num_groups, end, settings.rule or balance_rule(config.optimizer))
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second one acts at once, as ever."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        # Only the main thread may handle signals.
-        yield stopping
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def stop(_number: int, _frame: object) -> None:
-        stopping.set()
-        restore()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in signals:
-        signal.signal(number, stop)
-    try:
-        yield stopping
-    finally:
-        restore()

@@ -125,7 +125,7 @@ def test_evaluation_and_rendering(trained, tmp_path):
 
 
 def test_resuming_goes_on_from_the_checkpoint(trained, scene, tmp_path):
-    result = train(scene, tmp_path, "second", "--max-num-iterations", 4, "--load-dir", trained / "nerfstudio_models")
+    result = train(scene, tmp_path, "second", "--max-num-iterations", 16, "--load-dir", trained / "nerfstudio_models")
     assert result.returncode == 0, result.stderr[-3000:]
     (path,) = (tmp_path / "tiny" / "iga-nerf-tiny" / "second" / "nerfstudio_models").iterdir()
     assert path.name == "step-000000015.ckpt"
@@ -138,12 +138,12 @@ def test_a_truncated_checkpoint_is_named_and_earlier_ones_work(trained, scene, t
     models = shutil.copytree(trained / "nerfstudio_models", tmp_path / "models")
     latest = models / "step-000000011.ckpt"
     latest.write_bytes(latest.read_bytes()[:20000])
-    result = train(scene, tmp_path, "broken", "--max-num-iterations", 2, "--load-dir", models)
+    result = train(scene, tmp_path, "broken", "--max-num-iterations", 14, "--load-dir", models)
     assert result.returncode != 0
     message = " ".join((result.stdout + result.stderr).split())
     assert "step-000000011.ckpt cannot be read: it is truncated" in message
     assert "choose one with --load-step: 5, 10" in message
-    result = train(scene, tmp_path, "earlier", "--max-num-iterations", 2, "--load-dir", models, "--load-step", 10)
+    result = train(scene, tmp_path, "earlier", "--max-num-iterations", 13, "--load-dir", models, "--load-step", 10)
     assert result.returncode == 0, result.stderr[-3000:]
 
 

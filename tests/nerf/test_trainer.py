@@ -1,15 +1,24 @@
-"""Checkpoints are whole or absent."""
+"""Checkpoints are whole or absent, finite, and what was saved; a run's settings and the command line's go together."""
 
 from __future__ import annotations
 
+import copy
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
+from nerfstudio.configs.base_config import ViewerConfig
 
+from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.nerf import trainer as trainer_module
-from iga_nerfstudio.nerf.trainer import IGATrainer
+from iga_nerfstudio.nerf.method_configs import iga_nerf, iga_nerf_tiny
+from iga_nerfstudio.nerf.trainer import IGATrainer, IGATrainerConfig
+from iga_nerfstudio.run_folders import release_run_folder
 
 
 @pytest.fixture
@@ -17,7 +26,10 @@ def trainer(tmp_path: Path) -> IGATrainer:
     trainer = IGATrainer.__new__(IGATrainer)
     trainer.base_dir, trainer.checkpoint_dir = tmp_path, tmp_path / "nerfstudio_models"
     trainer.pipeline = torch.nn.Linear(2, 2)
-    trainer.optimizers = SimpleNamespace(optimizers={}, schedulers={})
+    trainer.pipeline.datamanager = None
+    optimizer = torch.optim.SGD(trainer.pipeline.parameters(), lr=0.5)
+    trainer.optimizers = SimpleNamespace(optimizers={"fields": optimizer}, schedulers={})
+    trainer._ending = False
     trainer.grad_scaler = SimpleNamespace(state_dict=dict)
     trainer.config = SimpleNamespace(
         save_only_latest_checkpoint=True, load_dir=None, load_step=None, load_checkpoint=None
@@ -41,17 +53,17 @@ def test_only_the_latest_is_kept(trainer):
 
 def test_a_run_that_dies_while_saving_keeps_the_checkpoint_before(trainer, monkeypatch):
     trainer.save_checkpoint(3)
-    save = torch.save
+    write = Path.write_bytes
 
-    def die(state, path):
-        Path(path).write_bytes(b"half of it")
+    def die(path, content):
+        write(path, content[:10])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch, "save", die)
-    with pytest.raises(KeyboardInterrupt):
-        trainer.save_checkpoint(7)
+    with monkeypatch.context() as patches:
+        patches.setattr(Path, "write_bytes", die)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.save_checkpoint(7)
     assert names(trainer) == ["step-000000003.ckpt"]
-    monkeypatch.setattr(torch, "save", save)
     trainer.save_checkpoint(8)
     assert names(trainer) == ["step-000000008.ckpt"]
     assert not (trainer.base_dir / ".checkpoint-being-written").exists()
@@ -72,3 +84,177 @@ def test_other_processes_leave_saving_and_its_staging_folder_to_the_main_one(tra
     trainer.save_checkpoint(3)
     assert staged.read_bytes() == b"half of it"
     assert not trainer.checkpoint_dir.exists()
+
+
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_full_disk_costs_no_checkpoint(trainer, monkeypatch, caplog, ending):
+    trainer.save_checkpoint(3)
+    before = (trainer.checkpoint_dir / "step-000000003.ckpt").read_bytes()
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    trainer._ending = ending
+    message = r"step 7 could not be written \(No space left on device\).*step-000000003\.ckpt is intact"
+    if ending:
+        with pytest.raises(ValueError, match=message):
+            trainer.save_checkpoint(7)
+    else:
+        trainer.save_checkpoint(7)
+        assert "Training goes on" in caplog.text
+    assert names(trainer) == ["step-000000003.ckpt"]
+    assert (trainer.checkpoint_dir / "step-000000003.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_replace_nothing(trainer, value):
+    trainer.save_checkpoint(3)
+    with torch.no_grad():
+        trainer.pipeline.bias[1] = value
+    with pytest.raises(TrainingDiverged, match=r"bias is no longer finite at step 7 \(learning rate 5.0e-01 of f"):
+        trainer.save_checkpoint(7)
+    assert names(trainer) == ["step-000000003.ckpt"]
+
+
+def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_named(trainer):
+    trainer.config.save_only_latest_checkpoint = False
+    trainer.save_checkpoint(3)
+    weights = trainer.pipeline.weight.detach().numpy().tobytes()
+    trainer.save_checkpoint(7)
+    path = trainer.checkpoint_dir / "step-000000007.ckpt"
+    content = bytearray(path.read_bytes())
+    content[content.index(weights) + 1] ^= 4
+    path.write_bytes(content)
+    trainer.config.load_dir = trainer.checkpoint_dir
+    with pytest.raises(ValueError, match=r"step-000000007.ckpt cannot be read.*choose one with --load-step: 3"):
+        trainer._load_checkpoint()
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 0.0, -1.0])
+def test_learning_rates_are_positive_and_finite(rate):
+    config = copy.deepcopy(iga_nerf_tiny.config)
+    config.optimizers["fields"]["optimizer"].lr = rate
+    with pytest.raises(ValueError, match=r"--optimizers\.fields\.optimizer\.lr must be a positive, finite"):
+        config.setup(local_rank=0, world_size=1).setup_optimizers()
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch):
+    config = copy.deepcopy(iga_nerf_tiny.config)
+    config.machine.device_type = "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device-type is cuda, but torch finds no such device here. Make it cpu"):
+        config.setup(local_rank=0, world_size=1)
+
+
+class TestFolders:
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> IGATrainerConfig:
+        config = copy.deepcopy(iga_nerf_tiny.config)
+        config.output_dir, config.experiment_name = tmp_path, "scene"
+        return config
+
+    def test_runs_of_one_second_have_folders_of_their_own(self, config, monkeypatch):
+        monkeypatch.setattr("time.strftime", lambda _format: "noon")
+        found = []
+        for _ in range(3):
+            config.timestamp = "{timestamp}"
+            config.set_timestamp()
+            found.append(config.timestamp)
+        assert found == ["noon", "noon_2", "noon_3"]
+
+    def test_a_name_that_is_taken_is_refused_unless_the_run_is_resumed(self, config):
+        config.timestamp = "mine"
+        config.set_timestamp()
+        config.get_checkpoint_dir().mkdir()
+        with pytest.raises(ValueError, match=r"scene/iga-nerf-tiny/mine holds a run already.*--load-dir.*--timestamp"):
+            config.set_timestamp()
+        config.load_dir = config.get_checkpoint_dir().parent / "." / "nerfstudio_models"
+        config.set_timestamp()
+        assert config.timestamp == "mine"
+
+    def test_a_folder_that_is_written_to_is_locked(self, config):
+        config.timestamp = "mine"
+        config.set_timestamp()
+        script = (
+            "import sys; from pathlib import Path; from iga_nerfstudio.run_folders import lock_run_folder; "
+            "lock_run_folder(Path(sys.argv[1]))"
+        )
+        command = [sys.executable, "-c", script, str(config.get_base_dir())]
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode != 0
+        assert "Another process is writing to" in result.stderr
+        release_run_folder(config.get_base_dir())
+        assert subprocess.run(command).returncode == 0
+
+    def test_what_a_run_is_does_not_depend_on_where_it_was_taken_up(self, config):
+        config.timestamp, config.load_dir, config.load_step = "mine", Path("somewhere"), 5
+        config.save_config()
+        saved = yaml.load((config.get_base_dir() / "config.yml").read_text(), yaml.Loader)
+        assert (saved.load_dir, saved.load_step) == (None, None)
+        assert config.load_step == 5
+
+
+class TestLoadConfig:
+    @pytest.fixture
+    def saved(self, tmp_path: Path) -> Path:
+        config = copy.deepcopy(iga_nerf_tiny.config)
+        config.output_dir, config.experiment_name, config.timestamp = tmp_path / "out", "scene", "first"
+        config.max_num_iterations, config.pipeline.model.hidden_dim = 77, 24
+        config.pipeline.datamanager.dataparser.downscale_factor = 4
+        config.save_config()
+        config.get_checkpoint_dir().mkdir()
+        return config.get_base_dir() / "config.yml"
+
+    def load(self, monkeypatch, *words: object) -> IGATrainerConfig:
+        monkeypatch.setattr("sys.argv", ["ns-train", "iga-nerf-tiny", *map(str, words)])
+        given = copy.deepcopy(iga_nerf_tiny.config)
+        return replace(given, load_config=Path(trainer_module._option_values(sys.argv, "--load-config")[-1]))
+
+    def test_options_beside_it_override_the_runs(self, saved, monkeypatch):
+        # 3000 is the method's default, which the run's 77 must not win against.
+        config = self.load(monkeypatch, "--load_config", saved, "--max-num-iterations", 3000, "--machine.seed=5")
+        assert (config.max_num_iterations, config.machine.seed) == (3000, 5)
+        assert config.pipeline.model.hidden_dim == 24
+        assert config.pipeline.datamanager.dataparser.downscale_factor == 4
+        assert config.timestamp == "{timestamp}"
+        assert config.load_config is None
+
+    def test_a_parsers_options_beside_it_override_the_runs(self, saved, monkeypatch):
+        config = self.load(monkeypatch, f"--load-config={saved}", "iga-blender", "--test-skip", 3)
+        parser = config.pipeline.datamanager.dataparser
+        assert (parser.downscale_factor, parser.test_skip) == (4, 3)
+
+    def test_with_its_checkpoints_it_is_that_run_wherever_it_is_now(self, saved, monkeypatch, tmp_path):
+        moved = tmp_path / "moved" / "scene" / "iga-nerf-tiny" / "renamed"
+        moved.parent.mkdir(parents=True)
+        saved.parent.rename(moved)
+        models = moved / "nerfstudio_models"
+        config = self.load(monkeypatch, "--load-config", moved / "config.yml", "--load-dir", models)
+        assert config.get_checkpoint_dir() == models
+        assert config.max_num_iterations == 77
+
+    def test_settings_of_another_method_are_refused(self, saved, monkeypatch):
+        monkeypatch.setattr("sys.argv", ["ns-train", "iga-nerf", "--load-config", str(saved)])
+        with pytest.raises(ValueError, match="holds settings of iga-nerf-tiny, not of iga-nerf"):
+            replace(copy.deepcopy(iga_nerf.config), load_config=saved)
+        monkeypatch.setattr("sys.argv", ["ns-train", "iga-nerf", "--load-config", "nowhere.yml"])
+        with pytest.raises(ValueError, match=r"nowhere\.yml cannot be read"):
+            replace(copy.deepcopy(iga_nerf.config), load_config=Path("nowhere.yml"))
+
+
+def test_ns_viewer_listens_on_this_machine_alone_unless_told(monkeypatch):
+    config = copy.deepcopy(iga_nerf_tiny.config)
+    monkeypatch.setattr("sys.argv", ["/bin/ns-viewer", "--load-config", "x"])
+    config.viewer = ViewerConfig()
+    assert config.viewer.websocket_host == "127.0.0.1"
+    assert config.viewer.websocket_port >= 7007
+    monkeypatch.setattr("sys.argv", ["/bin/ns-viewer", "--load-config", "x", "--viewer.websocket_host", "0.0.0.0"])
+    config.viewer = ViewerConfig()
+    assert config.viewer.websocket_host == "0.0.0.0"
+
+
+def test_options_are_found_however_they_are_written():
+    words = ["--a-b", "1", "--a_b=2", "--c", "--a-b", "--a_b", "3"]
+    assert trainer_module._option_values(words, "--a-b") == ["1", "2", "--a_b", "3"]
+    assert trainer_module._without_option(["x", "--a-b", "1", "--a_b=2", "y"], "--a-b") == ["x", "y"]

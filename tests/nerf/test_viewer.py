@@ -197,12 +197,11 @@ class TestPorts:
         assert found > port
         assert caplog.messages == [f"Port {port} is in use; the viewer takes {found}."]
 
-    def test_a_free_port_is_taken_and_none_left_to_nerfstudio(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_free_port_is_taken(self, caplog: pytest.LogCaptureFixture) -> None:
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
             port = other.getsockname()[1]
         assert find_port("127.0.0.1", port) == port
-        assert find_port("127.0.0.1", None) is None
         assert caplog.messages == []
 
     def test_an_address_that_is_not_ours_is_refused(self) -> None:

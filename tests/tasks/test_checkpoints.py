@@ -19,10 +19,9 @@ from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.checkpoints import (
     Checkpoints,
     load_model,
-    load_tensors,
     save_model,
-    save_tensors,
 )
+from iga_nerfstudio.tensor_files import load_tensors, save_tensors
 
 
 def test_a_state_comes_back_and_older_ones_go(tmp_path: Path) -> None:

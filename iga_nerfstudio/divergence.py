@@ -1,0 +1,42 @@
+"""Trainings whose numbers are no longer finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss, or a weight, is no longer finite."""
+
+
+def require_finite_weights(weights: Mapping[str, object], step: int, rates: str, saved: str) -> None:
+    """Refuse to save, or to go on with, weights that are not finite.
+
+    Args:
+        weights: A state dict; what is no tensor of floating-point or complex numbers is passed over.
+        step: The step after which these are the weights.
+        rates: The learning rates, in words.
+        saved: What is saved already, in words.
+
+    Raises:
+        TrainingDiverged: If a number is NaN or infinite; names the first such tensor.
+    """
+    for name, value in weights.items():
+        floating = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
+        if floating and not bool(value.isfinite().all()):
+            raise TrainingDiverged(
+                f"Training diverged: {name} is no longer finite at step {step} (learning rate {rates}). Use a smaller "
+                f"learning rate. {saved}"
+            )
+
+
+def require_finite_loss(loss: float, step: int, rates: str, saved: str) -> None:
+    """Stop a training whose loss is not finite; arguments and error as of :func:`require_finite_weights`."""
+    if not math.isfinite(loss):
+        raise TrainingDiverged(
+            f"Training diverged: the loss is {loss} at step {step} (learning rate {rates}). Use a smaller learning "
+            f"rate. {saved}"
+        )

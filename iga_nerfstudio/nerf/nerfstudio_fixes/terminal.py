@@ -1,0 +1,46 @@
+"""What nerfstudio's commands show on the terminal: our messages, and not the stacks behind or before them."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from types import TracebackType
+
+from iga_nerfstudio.divergence import TrainingDiverged
+
+# Of nerfstudio 1.1.5 and its packages on newer versions of torch; they change nothing, and no user can mend them.
+_KNOWN = (
+    r"`torch\.jit\.\w+` is deprecated",
+    r"`torch\.cuda\.amp\.",
+    r"Using a non-tuple sequence for multidimensional indexing",
+    r"This DataLoader will create \d+ worker processes",
+    r"Converting a tensor with requires_grad=True to a scalar",
+    r"torch\.cuda\.amp\.GradScaler is enabled, but CUDA is not available",
+    r"torch\.meshgrid: in an upcoming release",
+)
+
+
+def quiet_known_warnings() -> None:
+    """Leave out the known warnings of other packages, unless Python was told to show warnings (``-W``)."""
+    if not sys.warnoptions:
+        for message in _KNOWN:
+            warnings.filterwarnings("ignore", message)
+
+
+def tell_mistakes_in_one_line() -> None:
+    """End with the message alone where this package has found out what is wrong; other errors keep their stack."""
+    others = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, (ValueError, TrainingDiverged)) and _raised_here(trace):
+            print(f"\n{error}", file=sys.stderr)
+        else:
+            others(kind, error, trace)
+
+    sys.excepthook = tell
+
+
+def _raised_here(trace: TracebackType | None) -> bool:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("iga_nerfstudio.")
