@@ -16,7 +16,7 @@ def require_finite_weights(weights: Mapping[str, object], step: int, rates: str,
     """Refuse to save, or to go on with, weights that are not finite.
 
     Args:
-        weights: A state dict; what is no tensor of floating-point or complex numbers is passed over.
+        weights: A state dict; what is no tensor is passed over.
         step: The step after which these are the weights.
         rates: The learning rates, in words.
         saved: What is saved already, in words.
@@ -25,8 +25,7 @@ def require_finite_weights(weights: Mapping[str, object], step: int, rates: str,
         TrainingDiverged: If a number is NaN or infinite; names the first such tensor.
     """
     for name, value in weights.items():
-        floating = isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
-        if floating and not bool(value.isfinite().all()):
+        if isinstance(value, Tensor) and not bool(value.isfinite().all()):
             raise TrainingDiverged(
                 f"Training diverged: {name} is no longer finite at step {step} (learning rate {rates}). Use a smaller "
                 f"learning rate. {saved}"

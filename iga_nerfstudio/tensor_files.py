@@ -64,5 +64,5 @@ def checksum(tensors: Mapping[str, Any]) -> int:
         if isinstance(value, Tensor):
             total = zlib.crc32(name.encode(), total)
             # As bytes whatever the type: NumPy knows no bfloat16.
-            total = zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), total)
+            total = zlib.crc32(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, total)
     return total

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from types import TracebackType
 
@@ -20,8 +22,11 @@ class FairLock:
         self._held = False
         self._waiting: deque[Lock] = deque()
 
-    def acquire(self) -> bool:
+    def acquire(self, *, first: bool = False) -> bool:
         """Wait until it is this thread's turn.
+
+        Args:
+            first: Go before all who wait.
 
         Returns:
             True, as ``threading.Lock`` does.
@@ -32,7 +37,10 @@ class FairLock:
                 return True
             turn = Lock()
             turn.acquire()
-            self._waiting.append(turn)
+            if first:
+                self._waiting.appendleft(turn)
+            else:
+                self._waiting.append(turn)
         try:
             turn.acquire()
         except BaseException:  # Ctrl-C: nobody must be handed what nobody waits for any more
@@ -58,6 +66,15 @@ class FairLock:
                 self._waiting.popleft().release()
             else:
                 self._held = False
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """Have it next, before all who wait."""
+        self.acquire(first=True)
+        try:
+            yield
+        finally:
+            self.release()
 
     def locked(self) -> bool:
         """Whether a thread holds it."""

@@ -24,9 +24,23 @@ class IGANerfField(Field):
 
     def raw_outputs(self, ray_samples: RaySamples) -> Tensor:
         """The network's outputs before their activations, ``(n, p, 4)``, float32 or better."""
-        raw = self.network(ray_samples.frustums.get_positions(), ray_samples.frustums.directions)
+        positions, directions = ray_samples.frustums.get_positions(), ray_samples.frustums.directions
+        if torch.is_grad_enabled():
+            raw = self.network(positions, directions)
+        else:
+            raw = self._seen_outputs(ray_samples, positions, directions)
         # Under mixed precision the layers run in half precision; rendering does not.
         return raw.to(torch.promote_types(raw.dtype, torch.float32))
+
+    def _seen_outputs(self, ray_samples: RaySamples, positions: Tensor, directions: Tensor) -> Tensor:
+        """The same where only rendering is asked for: no colours, but zeros, where the weight is exactly zero."""
+        features = self.network.trunk_features(positions)
+        density = self.network.density(features)
+        seen = ray_samples.get_weights(density.relu().float())[..., 0] > 0
+        seen_colours = self.network.colours(features[seen], directions[seen])
+        colours = seen_colours.new_zeros(*density.shape[:-1], 3)
+        colours[seen] = seen_colours
+        return torch.cat([colours, density], dim=-1)
 
     @staticmethod
     def activate(raw: Tensor) -> tuple[Tensor, Tensor]:

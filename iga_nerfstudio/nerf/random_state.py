@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from collections.abc import Sized
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -59,12 +60,12 @@ def _images(loader: CacheDataloader) -> dict[str, Any] | None:
     batch = loader.cached_collated_batch
     if batch is None:
         return None
-    return {"of": len(loader.dataset), "order": [int(i) for i in batch["image_idx"]], "uses": loader.num_repeated}
+    return {"of": _num_images(loader), "order": [int(i) for i in batch["image_idx"]], "uses": loader.num_repeated}
 
 
 def _draw_from(loader: CacheDataloader, images: dict[str, Any] | None) -> None:
     """Load the images of another session; those of other data are left to the session's own order."""
-    if images is None or images["of"] != len(loader.dataset):
+    if images is None or images["of"] != _num_images(loader):
         return
     now = _images(loader)
     if now is None or now["order"] != images["order"]:
@@ -73,3 +74,7 @@ def _draw_from(loader: CacheDataloader, images: dict[str, Any] | None) -> None:
             batch, device=loader.device, exclude=loader.exclude_batch_keys_from_device
         )
     loader.num_repeated, loader.first_time = images["uses"], False
+
+
+def _num_images(loader: CacheDataloader) -> int:
+    return len(cast(Sized, loader.dataset))

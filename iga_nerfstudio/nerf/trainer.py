@@ -20,9 +20,11 @@ from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerC
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils import comms, writer
 from nerfstudio.utils.rich_utils import CONSOLE
+from nerfstudio.utils.writer import TensorboardWriter
 
 from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.arguments import positive_rate
+from iga_nerfstudio.curves import tolerant
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
 from iga_nerfstudio.files import write_text
@@ -131,6 +133,10 @@ class IGATrainer(Trainer):
         except KeyboardInterrupt:
             CONSOLE.print("Stopped before the first step; there is nothing to save.")
             raise SystemExit(INTERRUPTED) from None
+        for curves in writer.EVENT_WRITERS:
+            if isinstance(curves, TensorboardWriter):
+                for name in ("write_scalar", "write_image", "write_config"):
+                    setattr(curves, name, tolerant(getattr(curves, name)))
 
     def setup_optimizers(self) -> Any:
         """As nerfstudio's.

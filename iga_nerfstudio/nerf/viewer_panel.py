@@ -20,21 +20,22 @@ from iga_nerfstudio.adjustment.history import Spectrum, SpectrumHistory, latest_
 from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.adjustment.representatives import Representative
 from iga_nerfstudio.nerf.departed_clients import survive_departures
+from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE, begin_at_a_training_view
+from iga_nerfstudio.nerf.nerfstudio_fixes.frames import render_between_steps
 
 logger = logging.getLogger("iga_nerfstudio")
 
 # Seconds between two updates of the plots while somebody looks.
 UPDATE_SECONDS = 1.0
-# The viewer's scene is that many times larger than nerfstudio's.
-SCENE_SCALE = 10.0
 
 
 class AdjustmentPanel(ViewerControl):
     """A folder of the viewer's, made when nerfstudio hands its viewer over.
 
-    Changes take effect at the next training step: they wait for the lock that a step holds. A combination that the
-    adjuster refuses is answered by a message, and the widgets go back to what is in force. While nobody is connected,
-    nothing is computed or sent.
+    Changes take effect at the next training step: they are next to have the lock that a step holds. A combination
+    that the adjuster refuses is answered by a message, and the widgets go back to what is in force. While nobody is
+    connected, nothing is computed or sent.
 
     Args:
         adjuster: Whose settings are shown and changed.
@@ -62,7 +63,10 @@ class AdjustmentPanel(ViewerControl):
         from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
 
         super()._setup(viewer)
+        self._train_lock = viewer.train_lock
         survive_departures(viewer)
+        render_between_steps(viewer)
+        begin_at_a_training_view(viewer)
         self._figures = (spectrum_figure, history_figure)
         gui = self.viser_server.gui
         self._shown_step = -1
@@ -150,7 +154,9 @@ class AdjustmentPanel(ViewerControl):
             return None
 
     def _update(self) -> None:
-        """Show the latest spectrum and the history, if there is something new."""
+        """Show the step, the latest spectrum and the history, if there is something new."""
+        # nerfstudio does so only when it renders.
+        self.viewer.update_step(self.viewer.step)
         latest = self._latest_spectrum()
         self._summary.content = summary(self._adjuster, latest)
         if latest is None or latest.step == self._shown_step:
@@ -170,7 +176,9 @@ class AdjustmentPanel(ViewerControl):
 
     def _between_steps(self) -> AbstractContextManager[Any]:
         """While this is held, no training step is under way."""
-        return self.viewer.train_lock or nullcontext()
+        if isinstance(self._train_lock, FairLock):
+            return self._train_lock.ahead()
+        return self._train_lock or nullcontext()
 
     def _draw_points(self) -> None:
         points = self._points() if self._show_points.value else None

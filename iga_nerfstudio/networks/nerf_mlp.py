@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from iga_nerfstudio.networks.encoding import FrequencyEncoding
 
@@ -64,11 +67,43 @@ class NeRFMLP(nn.Module):
         Returns:
             Raw outputs ``(..., 4)``: colour before its sigmoid, then density before its ReLU.
         """
+        hidden = self.trunk_features(positions)
+        return torch.cat([self.colours(hidden, directions), self.density(hidden)], dim=-1)
+
+    def trunk_features(self, positions: Tensor) -> Tensor:
+        """What the density and the colours are made of.
+
+        Args:
+            positions: ``(..., 3)``, world units.
+
+        Returns:
+            ``(..., hidden_dim)``.
+        """
         encoded = self.position_encoding(positions)
-        hidden = encoded
-        for i, layer in enumerate(self.trunk):
-            hidden = layer(hidden).relu()
-            if i == self.skip_layer:
-                hidden = torch.cat([encoded, hidden], dim=-1)
-        viewed = torch.cat([self.feature(hidden), self.direction_encoding(directions)], dim=-1)
-        return torch.cat([self.colour(self.view(viewed).relu()), self.density(hidden)], dim=-1)
+        hidden = self.trunk[0](encoded).relu()
+        for i, layer in enumerate(self.trunk[1:]):
+            joined = i == self.skip_layer
+            hidden = (_on_both(cast(nn.Linear, layer), encoded, hidden) if joined else layer(hidden)).relu()
+        return hidden
+
+    def colours(self, features: Tensor, directions: Tensor) -> Tensor:
+        """Colours before their sigmoid.
+
+        Args:
+            features: The trunk's, ``(..., hidden_dim)``.
+            directions: Unit view directions, ``(..., 3)``.
+
+        Returns:
+            ``(..., 3)``.
+        """
+        viewed = _on_both(self.view, self.feature(features), self.direction_encoding(directions))
+        return self.colour(viewed.relu())
+
+
+def _on_both(layer: nn.Linear, first: Tensor, second: Tensor) -> Tensor:
+    """A linear layer on the concatenation of two inputs."""
+    if torch.is_grad_enabled():  # the kernel looks at the layer's input
+        return layer(torch.cat([first, second], dim=-1))
+    split = first.shape[-1]
+    # Without making it, which takes longer than the layer itself.
+    return linear(second, layer.weight[:, split:], layer.bias).add_(linear(first, layer.weight[:, :split]))

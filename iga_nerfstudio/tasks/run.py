@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
+from iga_nerfstudio.curves import tolerant
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder, release_run_folder
@@ -29,8 +29,6 @@ from iga_nerfstudio.tasks.config_files import to_yaml
 from iga_nerfstudio.tasks.report import write_report
 from iga_nerfstudio.tasks.task import Fit, Task, best_network, conclude
 from iga_nerfstudio.tasks.trainer import Trainer, Watcher
-
-logger = logging.getLogger("iga_nerfstudio")
 
 CONFIG_FILE = "config.yml"
 CHECKPOINTS = "checkpoints"
@@ -236,9 +234,9 @@ def _watching(task: Task[Any], trainer: Trainer, folder: Path, console: Console)
                     truth, found = task.comparison(trainer.network)
                     writer.add_image("truth and reconstruction", _side_by_side(truth, found), step, dataformats="HWC")
 
-            yield show, _tolerant(write)
+            yield show, tolerant(write)
         finally:
-            _tolerant(lambda _step, _figures: writer.close())(0, {})
+            tolerant(writer.close)()
 
 
 def _write_scalars(writer: SummaryWriter, step: int, figures: dict[str, float]) -> None:
@@ -250,23 +248,6 @@ def _side_by_side(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Two pictures as one, shrunk to what a page shows."""
     step = max(math.ceil(max(truth.shape) / _LARGEST_PICTURE), 1)
     return np.concatenate([truth[::step, ::step], found[::step, ::step]], axis=1)
-
-
-def _tolerant(watcher: Callable[[int, dict[str, float]], None]) -> Watcher:
-    """A watcher whose failing to write ends its watching and not the training."""
-    failed = False
-
-    def watch(step: int, figures: dict[str, float]) -> None:
-        nonlocal failed
-        if failed:
-            return
-        try:
-            watcher(step, figures)
-        except OSError as error:
-            failed = True
-            logger.warning("TensorBoard's curves end at step %d: %s.", step, error)
-
-    return watch
 
 
 def _show(fit: Fit, files: list[Path], folder: Path, console: Console) -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -26,7 +32,6 @@ SMALL = {
     "--pipeline.model.num-importance-samples": 8,
     "--pipeline.model.hidden-dim": 16,
     "--pipeline.model.adjustment.end": 8,
-    "--machine.device-type": "cpu",
     "--vis": "tensorboard",
     "--logging.steps-per-log": 2,
     "--steps-per-eval-batch": 1000,
@@ -158,26 +163,115 @@ def test_gradient_accumulation_mixed_precision_and_the_plain_network(scene, tmp_
     assert yaml.load((folder / "config.yml").read_text(), yaml.Loader).gradient_accumulation_steps == {"fields": 2}
 
 
-def test_the_viewer_starts_on_a_finished_run(trained):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [COMMANDS / "ns-viewer", "--load-config", trained / "config.yml", "--viewer.websocket-port", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def listening(process: subprocess.Popen) -> set[tuple[str, int]]:
+    """Addresses and ports that a process and its children accept connections on."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    connections = [connection for member in family for connection in member.net_connections("inet")]
+    return {tuple(c.laddr) for c in connections if c.status == psutil.CONN_LISTEN}
+
+
+@contextmanager
+def started(log: Path, name: str, *arguments: object) -> Iterator[subprocess.Popen]:
+    """A command that goes on until it is ended."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [COMMANDS / name, *map(str, arguments)], stdout=file, stderr=subprocess.STDOUT, env=environment
+        )
     try:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            with socket.socket() as client:
-                client.settimeout(1)
-                if client.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        else:
-            process.kill()
-            pytest.fail(f"The viewer did not listen on port {port}:\n{process.stdout.read()[-3000:]}")
+        yield process
     finally:
         process.kill()
         process.wait()
+
+
+def wait_for(process: subprocess.Popen, log: Path, what: Callable[[], object], seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert process.poll() is None, f"It ended with {process.returncode}:\n{log.read_text()[-3000:]}"
+        assert time.monotonic() < deadline, f"Waited in vain:\n{log.read_text()[-3000:]}"
+        time.sleep(0.2)
+
+
+def test_the_viewer_of_a_finished_run_listens_on_this_machine_alone(trained, tmp_path):
+    log = tmp_path / "log.txt"
+    # nerfstudio's default port is taken: the next one.
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 7007))
+        other.listen()
+        with started(log, "ns-viewer", "--load-config", trained / "config.yml") as process:
+            wait_for(process, log, lambda: listening(process))
+            found = listening(process)
+    assert {host for host, _ in found} == {"127.0.0.1"}
+    assert min(port for _, port in found) > 7007
+    assert "Port 7007 is in use; the viewer takes 70" in log.read_text()
+
+
+def test_tensorboard_starts_and_shows_the_curves(trained, tmp_path):
+    log = tmp_path / "log.txt"
+    with started(log, "tensorboard", "--logdir", trained, "--port", "0") as process:
+        wait_for(process, log, lambda: re.search(r"at (http://localhost:\d+/)", log.read_text()))
+        address = re.search(r"at (http://localhost:\d+/)", log.read_text())[1]
+        runs = urllib.request.urlopen(f"{address}data/plugin/scalars/tags", timeout=60).read()
+        assert {host for host, _ in listening(process)} <= {"127.0.0.1", "::1"}
+    assert b"iga/leading_eigenvalue" in runs
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_stopped_saves_and_says_how_to_go_on(scene, tmp_path, number):
+    settings = [word for pair in SMALL.items() for word in pair]
+    places = ("--data", scene, "--output-dir", tmp_path, "--timestamp", "stopped", "--max-num-iterations", 5000)
+    log = tmp_path / "log.txt"
+    arguments = ("iga-nerf-tiny", *places, *settings, "--vis", "viewer", "--viewer.websocket-port", 17300)
+    with started(log, "ns-train", *arguments) as process:
+        wait_for(process, log, lambda: re.search(r"^4 \(", log.read_text(), re.MULTILINE))
+        assert {host for host, _ in listening(process)} == {"127.0.0.1"}
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130
+    output = log.read_text()
+    assert "Training on cpu" in output
+    assert "Traceback" not in output
+    assert re.search(r"Train Loss +Train PSNR", output)
+    steps = int(re.search(r"Stopped after (\d+) of 5000 steps; the state is saved", output)[1])
+    (path,) = (tmp_path / "tiny/iga-nerf-tiny/stopped/nerfstudio_models").iterdir()
+    assert path.name == f"step-{steps - 1:09d}.ckpt"
+    # As it is printed, and two steps more.
+    command = re.search(r"^  ns-train (.*)$", output, re.MULTILINE)[1].split()
+    result = run("ns-train", *command, "--max-num-iterations", steps + 2, "--vis", "tensorboard")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    (path,) = (tmp_path / "tiny/iga-nerf-tiny/stopped/nerfstudio_models").iterdir()
+    assert path.name == f"step-{steps + 1:09d}.ckpt"
+
+
+def test_a_training_that_diverges_ends_with_a_word_and_no_checkpoint(scene, tmp_path):
+    result = train(
+        scene, tmp_path, "diverged", "--max-num-iterations", 9, "--logging.steps-per-log", 100,
+        "--optimizers.fields.optimizer.lr", 1e30,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "Training Finished" not in result.stdout
+    message = result.stderr.strip().splitlines()[-1]
+    assert "is no longer finite at step 8 (learning rate" in message
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("tiny/*/*/nerfstudio_models/*"))
+
+
+def test_damaged_weights_are_not_evaluated(trained, tmp_path):
+    copied = tmp_path / "outputs" / "tiny" / "iga-nerf-tiny" / "damaged"
+    shutil.copytree(trained, copied)
+    config = yaml.load((copied / "config.yml").read_text(), yaml.Loader)
+    config.output_dir, config.timestamp = tmp_path / "outputs", "damaged"
+    (copied / "config.yml").write_text(yaml.dump(config))
+    latest = copied / "nerfstudio_models" / "step-000000011.ckpt"
+    weight = torch.load(latest, weights_only=True)["pipeline"]["_model.field_fine.network.trunk.1.weight"]
+    content = bytearray(latest.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 1] ^= 1
+    latest.write_bytes(content)
+    result = run("ns-eval", "--load-config", copied / "config.yml", "--output-path", tmp_path / "eval.json")
+    assert result.returncode != 0
+    assert "The checkpoint of step 11 is damaged" in result.stderr
+    assert not (tmp_path / "eval.json").exists()
 
 
 @pytest.mark.parametrize(

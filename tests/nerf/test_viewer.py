@@ -21,9 +21,11 @@ from nerfstudio.viewer.viewer import Viewer
 from iga_nerfstudio.adjustment.history import Spectrum
 from iga_nerfstudio.nerf import viewer_panel
 from iga_nerfstudio.nerf.departed_clients import survive_departures
+from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE
 from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
 from iga_nerfstudio.nerf.trainer import IGATrainer, find_port
-from iga_nerfstudio.nerf.viewer_panel import SCENE_SCALE, AdjustmentPanel
+from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
 from tests.nerf.conftest import PipelineFactory
 
 
@@ -56,11 +58,14 @@ def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
 def panel_of(pipeline: Any, server: viser.ViserServer, training: bool = True) -> AdjustmentPanel:
     viewer = SimpleNamespace(
         viser_server=server,
-        trainer=SimpleNamespace() if training else None,
-        train_lock=threading.Lock(),
+        trainer=SimpleNamespace(training_state="training") if training else None,
+        train_lock=FairLock() if training else threading.Lock(),
         pipeline=pipeline,
         stats_markdown=server.gui.add_markdown("Step: 0"),
         render_statemachines={},
+        control_panel=SimpleNamespace(_max_res=SimpleNamespace(value=512)),
+        step=0,
+        update_step=lambda step: None,
     )
     panel: AdjustmentPanel = pipeline.model.panel
     panel._setup(viewer)
@@ -90,7 +95,7 @@ def test_changes_are_in_force_at_the_next_step(
 def test_a_change_waits_for_the_step_in_progress(make_pipeline: PipelineFactory, server: viser.ViserServer) -> None:
     pipeline = make_pipeline()
     panel = panel_of(pipeline, server)
-    lock = panel.viewer.train_lock
+    lock = panel._train_lock
     assert lock is not None
     lock.acquire()
     panel._controls["end"].value = 2
