@@ -54,6 +54,7 @@ Reason = Literal[
     "too_few_groups",
     "residual_not_finite",
     "between_refreshes",
+    "nothing_trained",
 ]
 
 _EXPLANATIONS: dict[Reason, str] = {
@@ -63,6 +64,7 @@ _EXPLANATIONS: dict[Reason, str] = {
     "too_few_groups": "the batch has fewer groups than eigenvalues to balance",
     "residual_not_finite": "the loss gradient holds NaN or infinite entries",
     "between_refreshes": "the kernel is not refreshed at this step and the groups are other ones",
+    "nothing_trained": "no parameter of the network requires a gradient, so it has no kernel",
 }
 
 
@@ -106,6 +108,10 @@ class InductiveGradientAdjuster:
     (paper Eq. 4), where S_e evens out the leading eigenvalues of the eNTK of one representative per group. A step
     whose kernel or loss gradient cannot be used keeps its plain gradient; such steps are counted by reason in
     :attr:`diagnostics` and logged.
+
+    What comes back is meant for one optimiser step. It is no gradient of the loss, so line searches (LBFGS with
+    ``strong_wolfe``) find no step along it; and derivatives with respect to the inputs (eikonal terms, gradient
+    supervision) are to be taken of the network's own prediction: through the adjuster they are refused.
 
     Args:
         network: The coordinate network being trained, called as ``network(*inputs)``. Of a network that is wrapped in
@@ -175,6 +181,11 @@ class InductiveGradientAdjuster:
         if isinstance(network, DistributedDataParallel):
             raise ValueError(
                 "The network is wrapped in DistributedDataParallel. Pass the module inside: network.module."
+            )
+        if hasattr(network, "_orig_mod"):
+            raise ValueError(
+                "The network is compiled, and compiled code runs no hooks. Pass the module inside to the adjuster, "
+                "network._orig_mod; predictions may come from the compiled one."
             )
         if gather and grouping.same_groups_every_step:
             raise ValueError(
@@ -269,11 +280,14 @@ class InductiveGradientAdjuster:
             The prediction, unchanged in value.
 
         Raises:
-            ValueError: If the batch does not fit the grouping, or target or scores are needed and missing.
+            ValueError: If the batch does not fit the grouping, shapes do not fit one another, or target or scores are
+                needed and missing.
             UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
         """
         if not self.active:
             return prediction
+        rows = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        _require_fitting_shapes(prediction, rows, target, scores)
         if self.representative in (*BY_RESIDUAL, "previous_residual") and scores is None:
             if target is None:
                 raise ValueError(
@@ -282,7 +296,6 @@ class InductiveGradientAdjuster:
                 )
             scores = (prediction.detach() - target).square().sum(-1)
         groups = self.grouping.split(prediction)
-        rows = inputs if isinstance(inputs, tuple) else (inputs,)
 
         def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
             grouped_scores = None if scores is None else self.grouping.split(scores.detach())
@@ -309,12 +322,13 @@ class InductiveGradientAdjuster:
             ValueError: If scores are needed and missing, or there are fewer than m slots.
         """
         previous = self.representative == "previous_residual"
-        if previous and not self.grouping.same_groups_every_step:
+        keeps = previous or self.representative == "random_once"
+        if keeps and not self.grouping.same_groups_every_step:
             raise ValueError(
-                "Representative 'previous_residual' remembers a point of every group, but these groups are other ones "
-                "at every step. Use 'largest_residual'."
+                f"Representative {self.representative!r} keeps a point of every group, but these groups are other ones "
+                f"at every step. Use {'largest_residual' if previous else 'random'!r}."
             )
-        kept = self._kept_slots if previous or self.representative == "random_once" else None
+        kept = self._kept_slots if keeps else None
         if kept is not None and kept.shape[0] == size[0]:
             return Chosen(kept.to(device))
         chosen = choose(
@@ -399,6 +413,9 @@ class InductiveGradientAdjuster:
         self._settings_changed = False
         self.diagnostics.step += 1
         self.diagnostics.adjusted = False
+        if not any(parameter.requires_grad for parameter in self.network.parameters()):
+            self._count("nothing_trained")
+            return None
         if rows.total < eigenpairs_needed(self.end, self.rule):
             self._count("too_few_groups")
             return None
@@ -501,6 +518,29 @@ class InductiveGradientAdjuster:
         self._transform = None if saved is None else SpectralTransform(*(tensor.to(device) for tensor in saved))
 
 
+def _require_fitting_shapes(
+    prediction: Tensor, rows: tuple[Tensor, ...], target: Tensor | None, scores: Tensor | None
+) -> None:
+    """Refuse what torch would broadcast."""
+    count = len(prediction) if prediction.ndim else 0
+    if prediction.ndim != 2:
+        raise ValueError(
+            f"The prediction must have shape (N, C), (N, 1) for one value per input, got {tuple(prediction.shape)}."
+        )
+    if target is not None and target.shape != prediction.shape:
+        raise ValueError(
+            f"Target and prediction must have one shape, got {tuple(target.shape)} and {tuple(prediction.shape)}."
+        )
+    if scores is not None and scores.shape != (count,):
+        raise ValueError(f"Scores must have shape ({count},), one per input, got {tuple(scores.shape)}.")
+    for x in rows:
+        if x.ndim != 2 or len(x) != count:
+            raise ValueError(
+                f"Inputs must have shape ({count}, d), as many rows as the prediction {tuple(prediction.shape)}, got "
+                f"{tuple(x.shape)}."
+            )
+
+
 def validate_refresh_interval(steps: int) -> None:
     """Check how often the kernel is to be computed.
 
@@ -541,11 +581,18 @@ class _Rebalance(torch.autograd.Function):
         ctx: Any, values: Tensor, transform: SpectralTransform, rows: ProcessRows, on_not_finite: Callable[[], None]
     ) -> Tensor:
         ctx.transform, ctx.rows, ctx.on_not_finite = transform, rows, on_not_finite
-        return values.view_as(values)
+        # A copy and no view, which could not be changed in place.
+        return values.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (own,) = gradients
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "A derivative to be differentiated once more (create_graph=True) was asked for through the adjuster, "
+                "where it would be that of the transformed loss. Take it of the network's own prediction, before the "
+                "adjuster."
+            )
         residual = ctx.rows.gather(own)
         # One bad ray would spread to all of them, on every process, through S_e, so none is touched.
         if not torch.isfinite(residual).all():

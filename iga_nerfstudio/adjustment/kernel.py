@@ -11,11 +11,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
 from iga_nerfstudio.adjustment.layer_rules import Factors, LayerRule, LookupFactors, registered_layer_types, rule_for
@@ -52,11 +54,12 @@ def layerwise_entk(
     special care, since A is whatever the layer was fed.
 
     Args:
-        network: Called as ``network(*inputs)``; returns ``(n, ..., C)``. Rows must not influence each other. Its
-            trainable parameters must sit in layers with a registered rule, each called at most once.
+        network: Called as ``network(*inputs)`` with rows ``(N, d)``; returns ``(N, C)``, or whatever the readout
+            takes. Rows must not influence each other. Its trainable parameters must sit in layers with a registered
+            rule, each called at most once.
         inputs: One tensor, or a tuple of them, ``(n, d)`` for one point per sample or ``(n, m, d)`` for samples
             that are means of m points.
-        readout: Maps outputs ``(..., C)`` to scalars ``(...)``.
+        readout: Maps the network's outputs, ``(N, C)``, to scalars ``(N,)``.
         shares: Share of each point in its sample, ``(n, m)``; equal shares if missing. Or, where a sample's scalar is
             no sum of its points' readouts (the colour of a rendered ray), the gradient of that scalar with respect to
             its points' outputs, ``(n, m, C)``, or ``(n, C)`` for one point; the readout is then left aside.
@@ -75,12 +78,12 @@ def layerwise_entk(
     rows = _validated(inputs, shares)
     n = rows[0].shape[0]
     layers = _ruled_layers(network)
-    with torch.enable_grad(), full_precision(rows[0].device):
+    with torch.enable_grad(), full_precision(rows[0].device), _uncompiled(network):
         traces = _trace_layers(network, rows, layers, readout, shares)
         kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
         with torch.no_grad():
             for trace in traces:
-                for factors in trace.factors(n):
+                for factors in trace.factors(n, rows[0].shape[:-1].numel()):
                     _add_gram(kernel, factors)
             kernel = kernel.tril() + kernel.tril(-1).T
         if check:
@@ -124,7 +127,7 @@ def per_sample_entk(
     shares = _equal_shares(rows) if shares is None else shares
     kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
     limit = memory_limit_mb * 2**20 // kernel.element_size()
-    with torch.enable_grad(), full_precision(rows[0].device):
+    with torch.enable_grad(), full_precision(rows[0].device), _uncompiled(network):
         for names in _parameter_chunks(trainable, limit // (2 * n)):
             chosen = {name: trainable[name].detach() for name in names}
             fixed = others | {name: p.detach() for name, p in trainable.items() if name not in chosen}
@@ -139,14 +142,14 @@ def per_sample_entk(
             ) -> Tensor:
                 def scalar(parameters: dict[str, Tensor], sample: tuple[Tensor, ...], share: Tensor) -> Tensor:
                     alone = tuple(x[None] for x in sample)
-                    outputs = functional_call(network, (parameters, fixed), alone)
+                    outputs = functional_call(network, (parameters, fixed), _flat(alone))
                     return _scalars(outputs, alone[0], readout, share[None]).sum()
 
                 chunk = tuple(x[first : first + step] for x in rows)
                 per_sample = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")(
                     chosen, chunk, shares[first : first + step]
                 )
-                return torch.cat([_real(g).flatten(1) for g in per_sample.values()], dim=1).to(kernel.dtype)
+                return torch.cat([_real(g).reshape(len(g), -1) for g in per_sample.values()], dim=1).to(kernel.dtype)
 
             for i in range(0, n, step):
                 left = gradients(i)
@@ -173,17 +176,18 @@ class _LayerTrace:
     output: Tensor | None = None
     cotangents: Tensor | None = None
 
-    def hook(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(self, layer: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> Tensor:
         if self.inputs is not None:
             raise UnsupportedNetworkError(
                 f"Layer '{self.name}' is called more than once in a forward pass. Its per-sample gradients are sums "
                 "over the calls, which the layerwise kernel does not cover: use per_sample_entk, or separate layers."
             )
-        self.inputs, self.version = args[0].detach(), args[0]._version
+        (fed,) = (*args, *named.values())
+        self.inputs, self.version = fed.detach(), fed._version
         self.output = output
         return output.clone()
 
-    def factors(self, n: int) -> Sequence[Factors | LookupFactors]:
+    def factors(self, n: int, rows: int) -> Sequence[Factors | LookupFactors]:
         if self.inputs is None or self.cotangents is None:
             return []
         if self.inputs._version != self.version:
@@ -191,10 +195,10 @@ class _LayerTrace:
                 f"The inputs of layer '{self.name}' were changed in place after it used them, which training refuses "
                 "too: change a copy."
             )
-        if self.inputs.shape[0] != n or self.cotangents.shape[0] != n:
+        if self.inputs.shape[0] != rows or self.cotangents.shape[0] != rows:
             raise UnsupportedNetworkError(
                 f"Layer '{self.name}' was fed a tensor of shape {tuple(self.inputs.shape)} where the first axis should "
-                f"run over the {n} samples. Keep the batch axis in front, or use per_sample_entk."
+                f"run over the {rows} rows. Keep the batch axis in front, or use per_sample_entk."
             )
         inputs = self.inputs.to(_accurate(self.inputs.dtype))
         cotangents = self.cotangents.to(_accurate(self.cotangents.dtype))
@@ -215,7 +219,7 @@ def _trace_layers(
     """One forward and backward pass that records every ruled layer's inputs and output cotangents."""
     traces = [_LayerTrace(name, layer, rule) for name, (layer, rule) in layers.items()]
     with _hooked(traces):
-        outputs = network(*rows)
+        outputs = network(*_flat(rows))
     reached = [trace for trace in traces if trace.output is not None and trace.output.requires_grad]
     total = _scalars(outputs, rows[0], readout, shares).sum()
     if total.requires_grad and reached:
@@ -225,22 +229,57 @@ def _trace_layers(
     return reached
 
 
-def _scalars(outputs: Tensor, points: Tensor, readout: Readout, shares: Tensor | None) -> Tensor:
-    """What each point adds to its sample's scalar, ``(n,)`` or ``(n, m)``."""
+def _scalars(outputs: Any, points: Tensor, readout: Readout, shares: Tensor | None) -> Tensor:
+    """What each point adds to its sample's scalar, ``(n,)`` or ``(n, m)``; the outputs are of the points as rows."""
+    size = points.shape[:-1]
     if shares is not None and shares.ndim == points.ndim:
-        if shares.shape != outputs.shape:
+        if shares.shape != (*size, *outputs.shape[1:]) or len(outputs) != size.numel():
             raise ValueError(
-                f"Gradients with respect to outputs need the outputs' shape {tuple(outputs.shape)}, got "
+                f"Gradients with respect to outputs need the outputs' shape {(*size, *outputs.shape[1:])}, got "
                 f"{tuple(shares.shape)}."
             )
-        return (outputs * shares.to(outputs)).sum(-1)
-    scalars = readout(outputs)
-    if scalars.shape != points.shape[:-1]:
+        return (outputs.reshape(shares.shape) * shares.to(outputs)).sum(-1)
+    scalars = _read(readout, outputs)
+    if scalars.shape != (size.numel(),):
+        outputs_are = f" of shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else ""
         raise ValueError(
-            f"The readout gave shape {tuple(scalars.shape)} where the inputs call for {tuple(points.shape[:-1])}: one "
-            "scalar per point."
+            f"The readout gave shape {tuple(scalars.shape)} for outputs{outputs_are}, where {size.numel()} rows call "
+            f"for ({size.numel()},): one scalar per row. The network must return (N, C) for N rows, also for a single "
+            "one; of what returns something else, pass readout=lambda outputs: ..."
         )
+    scalars = scalars.reshape(size)
     return scalars * (_equal_shares_like(scalars) if shares is None else shares.to(scalars))
+
+
+def _read(readout: Readout, outputs: Any) -> Tensor:
+    """The readout of whatever a network returns."""
+    try:
+        return readout(outputs)
+    except (AttributeError, TypeError, KeyError) as error:
+        if isinstance(outputs, Tensor):
+            raise
+        raise UnsupportedNetworkError(
+            f"The network returns a {type(outputs).__name__}, of which the readout makes no scalars ({error}). Say "
+            "which part the loss is of: readout=lambda outputs: outputs[0].sum(-1), or outputs['...'].sum(-1)."
+        ) from error
+
+
+def _flat(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Points as rows, ``(n, m, d)`` to ``(n m, d)``: some networks take nothing else."""
+    return tuple(x.flatten(0, -2) for x in rows)
+
+
+@contextmanager
+def _uncompiled(network: nn.Module) -> Iterator[None]:
+    """Call a network's own code: what torch.compile makes of it runs no hooks, and no vmap."""
+    compiled = {module: call for module in network.modules() if (call := module._compiled_call_impl) is not None}
+    try:
+        for module in compiled:
+            module._compiled_call_impl = None
+        yield
+    finally:
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
 
 
 @contextmanager
@@ -248,7 +287,7 @@ def _hooked(traces: list[_LayerTrace]) -> Iterator[None]:
     handles: list[RemovableHandle] = []
     try:
         for trace in traces:
-            handles.append(trace.layer.register_forward_hook(trace.hook))
+            handles.append(trace.layer.register_forward_hook(trace.hook, with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -288,6 +327,11 @@ def _refuse_coupled_rows(network: nn.Module) -> None:
             raise UnsupportedNetworkError(
                 f"{type(module).__name__} '{name}' normalises by the statistics of its batch, so a row has no gradient "
                 "of its own. Put it in eval mode while the kernel is computed."
+            )
+        if isinstance(module, _DropoutNd) and module.training and module.p > 0:
+            raise UnsupportedNetworkError(
+                f"{type(module).__name__} '{name}' draws other numbers in every pass, so the kernel would be of "
+                "another network than the loss is. Put it in eval mode, or leave it out."
             )
 
 
@@ -378,7 +422,7 @@ def _check_rows(
     for i in range(count):
         alone = tuple(x[i : i + 1] for x in rows)
         share = None if shares is None else shares[i : i + 1]
-        scalar = _scalars(network(*alone), alone[0], readout, share).sum()
+        scalar = _scalars(network(*_flat(alone)), alone[0], readout, share).sum()
         found = torch.autograd.grad(scalar, parameters, allow_unused=True)
         gradients.append(
             torch.cat(

@@ -18,10 +18,28 @@ def full_precision(device: torch.device) -> Iterator[None]:
     Args:
         device: Where the block computes; autocast is switched off for that kind of device.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    with _without_tf32(), torch.autocast(device_type=device.type, enabled=False):
+        yield
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """By the switch that the user has chosen: torch >= 2.9 has two of them, and raises where they are mixed."""
     try:
-        with torch.autocast(device_type=device.type, enabled=False):
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        backends = [getattr(torch.backends, name).matmul for name in ("cuda", "mkldnn")]
+        chosen = [backend.fp32_precision for backend in backends]
+        try:
+            for backend in backends:
+                backend.fp32_precision = "ieee"
             yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        finally:
+            for backend, precision in zip(backends, chosen, strict=True):
+                backend.fp32_precision = precision
+    else:
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)

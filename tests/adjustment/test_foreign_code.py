@@ -1,0 +1,389 @@
+"""Networks and training loops as other people write them: right, or refused with what is wrong and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from iga_nerfstudio import (
+    InductiveGradientAdjuster,
+    Intervals,
+    Patches,
+    Rays,
+    UnsupportedNetworkError,
+    layerwise_entk,
+    per_sample_entk,
+)
+from iga_nerfstudio.adjustment.precision import full_precision
+
+N, P = 48, 4
+
+
+def mlp(out: int = 3, width: int = 12) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(2, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, out))
+
+
+def data(out: int = 3) -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    return torch.rand(N, 2, dtype=torch.float64) * 2 - 1, torch.rand(N, out, dtype=torch.float64)
+
+
+def adjuster_of(network: nn.Module, **settings: Any) -> InductiveGradientAdjuster:
+    settings = {"end": 4, "representative": "middle"} | settings
+    return InductiveGradientAdjuster(network, settings.pop("grouping", Intervals(N, P)), **settings)
+
+
+def by_definition(network: nn.Module, x: Tensor, y: Tensor, end: int = 4, part: Callable[[Any], Tensor] = lambda o: o):
+    """The gradient of paper Eq. 4 from a Jacobian, all eigenpairs, and S_e written out."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+
+    def flat(scalar: Tensor) -> Tensor:
+        found = torch.autograd.grad(scalar, parameters, retain_graph=True, allow_unused=True)
+        return torch.cat(
+            [(torch.zeros_like(p) if g is None else g).flatten() for g, p in zip(found, parameters, strict=True)]
+        )
+
+    representatives = x.reshape(N // P, P, -1)[:, P // 2]
+    outputs = part(network(representatives))
+    jacobian = torch.stack([flat(row.sum() / row.numel() ** 0.5) for row in outputs])
+    values, vectors = torch.linalg.eigh(jacobian @ jacobian.T)
+    values, vectors = values.flip(0), vectors.flip(1)
+    scale = torch.ones_like(values)
+    scale[:end] = values[end] / values[:end]
+    transform = vectors @ torch.diag(scale) @ vectors.T
+    prediction = part(network(x))
+    residual = 2 * (prediction.detach() - y) / y.numel()
+    moved = (transform @ residual.reshape(N // P, -1)).reshape(residual.shape)
+    return flat((prediction * moved).sum())
+
+
+def gradient(network: nn.Module, prediction: Tensor, y: Tensor, x: Any, **settings: Any) -> Tensor:
+    network.zero_grad()
+    adjuster = adjuster_of(network, **settings)
+    (adjuster(prediction, x, y) - y).square().mean().backward()
+    assert adjuster.diagnostics.adjusted
+    return torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in network.parameters() if p.requires_grad]
+    )
+
+
+class Finer(nn.Module):
+    """sin(w (|z| + 1) z), as FINER's authors write it."""
+
+    def __init__(self, width: int = 12) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(2, width), nn.Linear(width, width), nn.Linear(width, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            z = layer(x)
+            with torch.no_grad():
+                factor = z.abs() + 1
+            x = torch.sin(3.0 * factor * z)
+        return self.layers[-1](x)
+
+
+class SirenLayer(nn.Module):
+    """As in siren-pytorch: a weight and a bias of its own, no nn.Linear."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(d_out, d_in) / d_in**0.5)
+        self.bias = nn.Parameter(torch.randn(d_out) / 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(2.0 * nn.functional.linear(x, self.weight, self.bias))
+
+
+class Gabor(nn.Module):
+    """WIRE's: exp(i w z - |s z|^2) with a trainable frequency and scale, both of no dimension."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(d_in, d_out)
+        self.omega, self.scale = nn.Parameter(torch.tensor(3.0)), nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.linear(x)
+        return torch.cos(self.omega * z) * torch.exp(-((self.scale * z) ** 2))
+
+
+class LoRA(nn.Module):
+    """A frozen layer with a trained update of low rank."""
+
+    def __init__(self, base: nn.Linear, rank: int = 2) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.down = nn.Linear(base.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, base.out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+
+class ByKeyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(input=torch.tanh(self.first(input=x)))
+
+
+class FlatRowsOnly(nn.Module):
+    """As tiny-cuda-nn's: two axes, or an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        _rows, _columns = x.shape
+        return self.body(x)
+
+
+FOREIGN: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "finer": (Finer, "layerwise"),
+    "lora": (lambda: nn.Sequential(LoRA(nn.Linear(2, 12)), nn.Tanh(), LoRA(nn.Linear(12, 3))), "layerwise"),
+    "by keyword": (ByKeyword, "layerwise"),
+    "flat rows": (FlatRowsOnly, "layerwise"),
+    "siren-pytorch": (lambda: nn.Sequential(SirenLayer(2, 12), SirenLayer(12, 12), nn.Linear(12, 3)), "per_sample"),
+    "wire": (lambda: nn.Sequential(Gabor(2, 12), Gabor(12, 12), nn.Linear(12, 3)), "per_sample"),
+    "weight norm": (
+        lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 12)), nn.Tanh(), nn.Linear(12, 3)),
+        "per_sample",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_foreign_networks_have_the_gradient_of_the_definition(name: str) -> None:
+    torch.manual_seed(0)
+    make, kernel = FOREIGN[name]
+    network = make().double()
+    x, y = data()
+    expected = by_definition(network, x, y)
+    found = gradient(network, network(x), y, x, kernel=kernel)
+    assert ((found - expected).norm() / expected.norm()).item() <= 1e-8
+
+
+@pytest.mark.parametrize("name", [name for name, (_, kernel) in FOREIGN.items() if kernel == "per_sample"])
+def test_what_has_no_rule_names_per_sample(name: str) -> None:
+    network = FOREIGN[name][0]().double()
+    x, y = data()
+    with pytest.raises(UnsupportedNetworkError, match="per_sample"):
+        gradient(network, network(x), y, x)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_compiled_network_has_the_gradient_of_the_definition(in_place: bool) -> None:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    network = mlp().double()
+    x, y = data()
+    expected = by_definition(network, x, y)
+    compiled: Any = network
+    if in_place:
+        network.compile(backend="aot_eager")
+    else:
+        compiled = torch.compile(network, backend="aot_eager")
+        with pytest.raises(ValueError, match=r"network\._orig_mod"):
+            adjuster_of(compiled)
+    found = gradient(network, compiled(x), y, x)
+    assert ((found - expected).norm() / expected.norm()).item() <= 1e-8
+    per_sample = gradient(network, compiled(x), y, x, kernel="per_sample")
+    assert ((per_sample - expected).norm() / expected.norm()).item() <= 1e-8
+    # Afterwards it is as compiled as before.
+    assert (network._compiled_call_impl is not None) == in_place
+
+
+def test_several_representatives_reach_networks_of_flat_rows() -> None:
+    torch.manual_seed(0)
+    network = FlatRowsOnly().double()
+    inputs = torch.randn(6, 3, 2, dtype=torch.float64)
+    shares = torch.rand(6, 3, dtype=torch.float64)
+    found = layerwise_entk(network, inputs, shares=shares)
+    rows = []
+    for sample, share in zip(inputs, shares, strict=True):
+        scalar = (network(sample).sum(-1) / 3**0.5 * share).sum()
+        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(scalar, list(network.parameters()))]))
+    expected = torch.stack(rows) @ torch.stack(rows).T
+    assert torch.allclose(found, expected, rtol=1e-10)
+    assert torch.allclose(per_sample_entk(network, inputs, shares=shares), expected, rtol=1e-10)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.body(x), x
+
+
+class Named(Pair):
+    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"model_in": x, "model_out": self.body(x)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [(Pair, lambda outputs: outputs[0]), (Named, lambda outputs: outputs["model_out"])]
+)
+@pytest.mark.parametrize("kernel", ["layerwise", "per_sample"])
+def test_outputs_that_are_no_tensors(kind: type[nn.Module], part: Callable[[Any], Tensor], kernel: str) -> None:
+    torch.manual_seed(0)
+    network = kind().double()
+    x, y = data()
+    with pytest.raises(UnsupportedNetworkError, match=r"returns a (tuple|dict).*readout=lambda outputs"):
+        gradient(network, part(network(x)), y, x, kernel=kernel)
+    expected = by_definition(network, x, y, part=part)
+    found = gradient(
+        network, part(network(x)), y, x, kernel=kernel, readout=lambda outputs: part(outputs).sum(-1) / 3**0.5
+    )
+    assert ((found - expected).norm() / expected.norm()).item() <= 1e-8
+
+
+class Squeezed(Pair):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return self.body(x).squeeze(0)
+
+
+def test_outputs_that_lose_an_axis() -> None:
+    network = Squeezed().double()
+    x, y = data()
+    with pytest.raises(ValueError, match=r"must return \(N, C\) for N rows, also for a single one"):
+        gradient(network, network(x), y, x)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "scores", "message"),
+    [
+        ((N, 1), (N,), None, rf"one shape, got \({N},\) and \({N}, 1\)"),
+        ((N, 3), (N, 1), None, rf"one shape, got \({N}, 1\) and \({N}, 3\)"),
+        ((N,), (N,), None, rf"shape \(N, C\).*got \({N},\)"),
+        ((N, 1, 3), (N, 3), None, rf"shape \(N, C\).*got \({N}, 1, 3\)"),
+        ((N, 3), None, (N, 1), rf"Scores must have shape \({N},\), one per input, got \({N}, 1\)"),
+        ((N - 1, 3), (N - 1, 3), None, rf"Inputs must have shape \({N - 1}, d\).*got \({N}, 2\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(prediction: Any, target: Any, scores: Any, message: str) -> None:
+    x, _ = data()
+    adjuster = adjuster_of(mlp().double(), representative="largest_residual" if target else "largest_weight")
+    with pytest.raises(ValueError, match=message):
+        adjuster(
+            torch.zeros(prediction),
+            x,
+            None if target is None else torch.zeros(target),
+            scores=None if scores is None else torch.zeros(scores),
+        )
+
+
+def test_inputs_may_come_in_a_list() -> None:
+    torch.manual_seed(0)
+    network = mlp().double()
+    x, y = data()
+    assert torch.equal(gradient(network, network(x), y, [x]), gradient(network, network(x), y, x))
+
+
+def test_derivatives_that_are_differentiated_again_are_refused() -> None:
+    network = mlp(1).double()
+    x, y = data(1)
+    x.requires_grad_()
+    prediction = network(x)
+    adjusted = adjuster_of(network)(prediction, x, y)
+    with pytest.raises(RuntimeError, match="own prediction, before the adjuster"):
+        torch.autograd.grad(adjusted.sum(), x, create_graph=True)
+    # Of the network's own it works beside the adjusted loss.
+    slope = torch.autograd.grad(prediction.sum(), x, create_graph=True)[0]
+    ((adjusted - y).square().mean() + slope.square().mean()).backward()
+    assert all(p.grad is not None for p in network[0].parameters())
+
+
+def test_a_frozen_network_keeps_the_plain_gradient_of_what_is_trained() -> None:
+    network = mlp().double().requires_grad_(False)
+    x, y = data()
+    offset = torch.zeros(N, 2, dtype=torch.float64, requires_grad=True)
+    adjuster = adjuster_of(network)
+    (adjuster(network(x + offset), x, y) - y).square().mean().backward()
+    found, offset.grad = offset.grad, None
+    (network(x + offset) - y).square().mean().backward()
+    assert found is not None
+    assert torch.equal(found, offset.grad)
+    assert dict(adjuster.diagnostics.unadjusted) == {"nothing_trained": 1}
+    network[0].requires_grad_(True)
+    adjuster(network(x), x, y)
+    assert adjuster.diagnostics.adjusted
+
+
+@pytest.mark.parametrize("grouping", [Intervals(64, 8), Patches((8, 8), 4)])
+def test_what_it_returns_may_be_changed_in_place(grouping: Any) -> None:
+    x, y = torch.rand(64, 2), torch.rand(64, 3)
+    network = mlp()
+    prediction = network(x)
+    before = prediction.detach().clone()
+    InductiveGradientAdjuster(network, grouping, 2)(prediction, x, y).clamp_(0, 0.1).sum().backward()
+    assert torch.equal(prediction, before)
+
+
+def test_random_layers_are_refused_by_name() -> None:
+    network = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.3), nn.Linear(8, 3))
+    for function in (layerwise_entk, per_sample_entk):
+        with pytest.raises(UnsupportedNetworkError, match="Dropout '1' draws other numbers"):
+            function(network, torch.rand(5, 2))
+        assert function(network.eval(), torch.rand(5, 2)).shape == (5, 5)
+        network.train()
+
+
+def test_fixed_random_points_want_groups_that_stay() -> None:
+    adjuster = InductiveGradientAdjuster(mlp(), Rays(4), 3, representative="random_once")
+    with pytest.raises(ValueError, match=r"'random_once' keeps a point of every group.*Use 'random'"):
+        adjuster.choose((6, 4), None, torch.device("cpu"))
+
+
+def fail_in_full_precision(holds: Callable[[], bool]) -> None:
+    with full_precision(torch.device("cpu")):
+        assert holds()
+        raise KeyError
+
+
+class TestPrecision:
+    @pytest.fixture(autouse=True)
+    def restore(self):
+        backends = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]
+        before = [getattr(backend, "fp32_precision", None) for backend in backends]
+        yield
+        for backend, precision in zip(backends, before, strict=True):
+            if precision is not None:
+                backend.fp32_precision = precision
+        torch.set_float32_matmul_precision("highest")
+
+    def test_the_older_switch_is_put_back_after_an_error(self) -> None:
+        torch.set_float32_matmul_precision("high")
+        with pytest.raises(KeyError):
+            fail_in_full_precision(lambda: torch.get_float32_matmul_precision() == "highest")
+        assert torch.get_float32_matmul_precision() == "high"
+
+    @pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch before 2.9")
+    def test_the_newer_switch_is_used_where_the_user_has_chosen_it(self) -> None:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        with pytest.raises(RuntimeError):
+            torch.get_float32_matmul_precision()
+        with pytest.raises(KeyError):
+            fail_in_full_precision(lambda: torch.backends.cuda.matmul.fp32_precision == "ieee")
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        x, y = data()
+        network = mlp().double()
+        gradient(network, network(x), y, x)
+
+
+def test_parametrized_layers_are_told_from_plain_ones() -> None:
+    """A weight that is computed anew in every pass: its rule would be of the wrong parameters."""
+    layer = nn.Linear(2, 3)
+    parametrize.register_parametrization(layer, "weight", nn.Tanh())
+    with pytest.raises(UnsupportedNetworkError, match="no layerwise kernel rule"):
+        layerwise_entk(nn.Sequential(layer), torch.rand(5, 2))
