@@ -60,7 +60,7 @@ Reason = Literal[
 _EXPLANATIONS: dict[Reason, str] = {
     "kernel_not_finite": "the kernel holds NaN or infinite entries",
     "eigensolver_failed": "no eigensolver found the kernel's eigenpairs",
-    "beyond_rank": "`end` reaches past the kernel's numerical rank",
+    "beyond_rank": "the balanced range lies beyond the kernel's numerical rank",
     "too_few_groups": "the batch has fewer groups than eigenvalues to balance",
     "residual_not_finite": "the loss gradient holds NaN or infinite entries",
     "between_refreshes": "the kernel is not refreshed at this step and the groups are other ones",
@@ -80,6 +80,9 @@ class Diagnostics:
             kernel is, so that a GPU is not waited for until somebody reads it; NaN while there is no transform.
         effective_rank: ``tr(K)^2 / ||K||_F^2`` of the latest kernel, between 1 and n: how many eigenvalues carry it.
         unadjusted: Number of steps left unadjusted so far, by reason.
+        left_out: How many of the eigenvalues up to ``end`` the latest kernel has only as rounding errors, so that they
+            are not balanced.
+        steps_reduced: Number of steps so far that were adjusted without some of them.
     """
 
     step: int = 0
@@ -88,6 +91,8 @@ class Diagnostics:
     target: Tensor = field(default_factory=lambda: torch.tensor(torch.nan))
     effective_rank: Tensor = field(default_factory=lambda: torch.tensor(torch.nan))
     unadjusted: Counter[Reason] = field(default_factory=Counter)
+    left_out: int = 0
+    steps_reduced: int = 0
 
     @property
     def steps_unadjusted(self) -> int:
@@ -438,7 +443,7 @@ class InductiveGradientAdjuster:
         """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""
         with record_function(PARTS["kernel"]):
             kernel = self._entk(inputs, shares)
-        self.diagnostics.target = torch.tensor(torch.nan)
+        self.diagnostics.target, self.diagnostics.left_out = torch.tensor(torch.nan), 0
         self.diagnostics.effective_rank = (kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square()
         count = eigenpairs_needed(self.end, self.rule)
         try:
@@ -458,6 +463,9 @@ class InductiveGradientAdjuster:
             self._count("beyond_rank", str(error))
             return None
         self.diagnostics.target = transform.target
+        self.diagnostics.left_out = self.end - (self.start - 1 + transform.rank)
+        if self.diagnostics.left_out:
+            self._count_reduced()
         return transform
 
     def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:
@@ -477,7 +485,7 @@ class InductiveGradientAdjuster:
         """Count an unadjusted step; log the 1st, 10th, 100th, ... of each reason."""
         self.diagnostics.unadjusted[reason] += 1
         count = self.diagnostics.unadjusted[reason]
-        if reason != "between_refreshes" and str(count).strip("0") == "1":
+        if reason != "between_refreshes" and _worth_a_line(count):
             logger.warning(
                 "IGA left the gradient of step %d unadjusted: %s. %d such step(s) so far. %s",
                 self.diagnostics.step,
@@ -486,12 +494,26 @@ class InductiveGradientAdjuster:
                 detail,
             )
 
+    def _count_reduced(self) -> None:
+        """Count a step of fewer eigenvalues than asked for, and log as for unadjusted ones."""
+        self.diagnostics.steps_reduced += 1
+        if _worth_a_line(self.diagnostics.steps_reduced):
+            logger.warning(
+                "IGA balanced the eigenvalues of step %d up to %d instead of %d: the others are below the kernel's "
+                "rounding error. %d such step(s) so far.",
+                self.diagnostics.step,
+                self.end - self.diagnostics.left_out,
+                self.end,
+                self.diagnostics.steps_reduced,
+            )
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped; tensors and plain Python values only."""
         transform = self._transform
         return {
             "step": self.diagnostics.step,
             "unadjusted": dict(self.diagnostics.unadjusted),
+            "steps_reduced": self.diagnostics.steps_reduced,
             "generator": self._generator.get_state(),
             "kept_slots": self._kept_slots,
             "transform": None if transform is None else [transform.vectors, transform.coefficients, transform.target],
@@ -511,11 +533,20 @@ class InductiveGradientAdjuster:
         def placed(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else tensor.to(device)
 
-        self.diagnostics = Diagnostics(step=state["step"], unadjusted=Counter(state["unadjusted"]))
+        self.diagnostics = Diagnostics(
+            step=state["step"],
+            unadjusted=Counter(state["unadjusted"]),
+            steps_reduced=state.get("steps_reduced", 0),  # not in states of earlier versions
+        )
         self._generator.set_state(state["generator"].cpu())
         self._kept_slots = placed(state["kept_slots"])
         saved = state["transform"]
         self._transform = None if saved is None else SpectralTransform(*(tensor.to(device) for tensor in saved))
+
+
+def _worth_a_line(count: int) -> bool:
+    """The 1st, 10th, 100th, ... time."""
+    return str(count).strip("0") == "1"
 
 
 def _require_fitting_shapes(

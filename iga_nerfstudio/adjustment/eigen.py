@@ -108,11 +108,12 @@ def _lanczos(kernel: Tensor, count: int, first: int) -> tuple[Tensor, Tensor] | 
     most = int(min(MOST_ROWS * n, MOST_VECTORS_PER_PAIR * count + MORE_VECTORS))
     if first > most:
         return None
-    look_at = first
+    last = most // BLOCK * BLOCK
+    look_at = min(first, last)
     # Rows, so that what has been found so far is contiguous: the basis and what the kernel makes of it.
     basis, images = kernel.new_empty(most, n), kernel.new_empty(most, n)
     vectors = torch.linalg.qr(_random_vectors(kernel, BLOCK))[0].T
-    for size in range(BLOCK, most + 1, BLOCK):
+    for size in range(BLOCK, last + 1, BLOCK):
         basis[size - BLOCK : size] = vectors
         images[size - BLOCK : size] = vectors @ kernel
         space, mapped = basis[:size], images[:size]
@@ -120,7 +121,9 @@ def _lanczos(kernel: Tensor, count: int, first: int) -> tuple[Tensor, Tensor] | 
             pairs = _converged_pairs(kernel, space, mapped, count)
             if pairs is not None:
                 return None if _misses_some(kernel, *pairs) else pairs
-            look_at = int(GROWTH * size)
+            if size == last:
+                return None
+            look_at = min(int(GROWTH * size), last)
         vectors = mapped[-BLOCK:]
         # Once leaves what rounding makes of a steep spectrum.
         for _ in range(2):

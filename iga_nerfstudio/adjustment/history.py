@@ -100,7 +100,7 @@ def latest_spectrum(adjuster: InductiveGradientAdjuster) -> Spectrum:
     return Spectrum(
         step=seen.step,
         start=adjuster.start,
-        end=adjuster.end,
+        end=adjuster.end - seen.left_out,
         # Not yet on the CPU, on a GPU; a copy, so that a checkpoint holds these numbers alone.
         eigenvalues=seen.eigenvalues.detach().to("cpu", torch.float32, copy=True),
         target=float(seen.target),

@@ -15,7 +15,7 @@ BalanceRule = Literal["adam", "sgd"]
 
 
 class DegenerateKernelError(ValueError):
-    """The kernel's spectrum cannot be balanced: eigenvalues are not finite, or not positive up to the target."""
+    """The kernel's spectrum cannot be balanced: eigenvalues are not finite, or rounding errors from ``start`` on."""
 
 
 def validate_balance(start: int, end: int, rule: str) -> None:
@@ -69,6 +69,9 @@ class SpectralTransform:
     a part of the way only, to ``lambda_i^(1 - power) g^power``, and keep their order. S_e is never formed: applying it
     to a residual of m columns costs ``4 n (end - start + 1) m`` operations.
 
+    Eigenvalues below the rounding error of an n x n eigenproblem, ``n eps lambda_1``, say nothing, and dividing by them
+    would be worse: they are left out, and the range ends before them.
+
     Attributes:
         vectors: Balanced eigenvectors, orthonormal columns, ``(n, k)`` with ``k = end - start + 1``.
         coefficients: ``(g / lambda_i)^power - 1``, ``(k,)``.
@@ -106,8 +109,8 @@ class SpectralTransform:
 
         Raises:
             ValueError: If range or power is invalid, or shapes do not fit together or hold too few eigenpairs.
-            DegenerateKernelError: If an eigenvalue that is needed is not finite, or is zero up to rounding, so that
-                the range reaches past the kernel's rank.
+            DegenerateKernelError: If an eigenvalue that is needed is not finite, or so many are zero up to rounding
+                that nothing is left of the range.
         """
         validate_balance(start, end, rule)
         validate_power(power)
@@ -124,9 +127,14 @@ class SpectralTransform:
                 f"Balancing eigenvalues {start}..{end} under rule {rule!r} needs {needed} leading eigenpairs, got "
                 f"{values.shape[0]}. Compute more, or lower end."
             )
-        _check_positive(values[:needed], num_rows=vectors.shape[0], end=end)
-        balanced = slice(start - 1, end)
-        target = values[end] if rule == "adam" else values[start - 1]
+        rank = _numerical_rank(values[:needed], num_rows=vectors.shape[0])
+        resolved = min(end, rank - needed + end)
+        if resolved < start:
+            raise DegenerateKernelError(
+                f"Balancing eigenvalues {start}..{end} reaches past the kernel's numerical rank of {rank}."
+            )
+        balanced = slice(start - 1, resolved)
+        target = values[resolved] if rule == "adam" else values[start - 1]
         return cls(vectors[:, balanced], (target / values[balanced]) ** power - 1, target)
 
     @property
@@ -165,16 +173,14 @@ class SpectralTransform:
         return self.apply(identity)
 
 
-def _check_positive(values: Tensor, num_rows: int, end: int) -> None:
-    """Refuse eigenvalues that are not finite or vanish up to the rounding error of an n x n eigenproblem."""
+def _numerical_rank(values: Tensor, num_rows: int) -> int:
+    """How many of the leading eigenvalues of an n x n kernel are more than its rounding error.
+
+    Raises:
+        DegenerateKernelError: If one is not finite.
+    """
     numbers = values.tolist()  # on a GPU, the one time that they are read
-    largest, smallest = numbers[0], numbers[-1]
     if not all(map(math.isfinite, numbers)):
         raise DegenerateKernelError("The kernel's eigenvalues are not finite.")
-    threshold = num_rows * torch.finfo(values.dtype).eps * largest
-    if smallest <= max(threshold, 0.0):
-        rank = sum(number > threshold for number in numbers) if largest > 0 else 0
-        raise DegenerateKernelError(
-            f"end={end} reaches past the kernel's numerical rank of {rank}: eigenvalue {values.shape[0]} is "
-            f"{smallest:.3g} where the largest is {largest:.3g}."
-        )
+    threshold = max(num_rows * torch.finfo(values.dtype).eps * numbers[0], 0.0)
+    return sum(number > threshold for number in numbers)

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from iga_nerfstudio import InductiveGradientAdjuster, Intervals, Patches, Rays, UnsupportedNetworkError, layerwise_entk
 from iga_nerfstudio.adjustment import adjuster as adjuster_module
 from iga_nerfstudio.adjustment import eigen as eigen_module
+from iga_nerfstudio.adjustment.history import latest_spectrum
 
 IMAGE = (12, 16)
 
@@ -268,12 +269,30 @@ class TestNothingIsSilent:
     def test_a_kernel_of_too_low_rank(self, caplog):
         net, (coordinates, target) = network(torch.float32), image_data(torch.float32)
         net[0].weight.data.zero_()  # every input looks the same: the kernel has rank one
-        adjuster = InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=5, eigen_method="dense")
+        adjuster = InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=9, start=5, eigen_method="dense")
         with caplog.at_level(logging.WARNING, logger="iga_nerfstudio"):
             plain, adjusted = self.plain_and_adjusted(net, adjuster, net(coordinates), coordinates, target)
         assert all(torch.equal(a, b) for a, b in zip(plain, adjusted, strict=True))
         assert adjuster.diagnostics.unadjusted == {"beyond_rank": 1}
         assert "rank" in caplog.text
+
+    def test_eigenvalues_beyond_the_rank_are_left_out_counted_and_the_others_balanced(self, caplog):
+        net, (coordinates, target) = network(torch.float32), image_data(torch.float32)
+        net[0].weight.data.zero_()
+        found = []
+        for end in (2, 7):
+            adjuster = InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=end, eigen_method="dense")
+            with caplog.at_level(logging.WARNING, logger="iga_nerfstudio"):
+                found.append(self.plain_and_adjusted(net, adjuster, net(coordinates), coordinates, target)[1])
+        assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+        seen = adjuster.diagnostics
+        assert seen.adjusted
+        assert (seen.left_out, seen.steps_reduced, dict(seen.unadjusted)) == (5, 1, {})
+        assert latest_spectrum(adjuster).end == 2
+        assert "up to 2 instead of 7" in caplog.text
+        other = InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=7)
+        other.load_state_dict(adjuster.state_dict())
+        assert other.diagnostics.steps_reduced == 1
 
     @pytest.mark.parametrize("method", ["dense", "subspace"])
     def test_a_kernel_of_zeros(self, method):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from iga_nerfstudio import DegenerateKernelError, SpectralTransform, leading_eigenpairs
+from iga_nerfstudio.adjustment import eigen
 
 
 def kernel_with(spectrum: Tensor, seed: int = 0) -> Tensor:
@@ -186,17 +187,55 @@ def test_a_power_that_is_no_share_is_refused(power):
         SpectralTransform.from_eigenpairs(torch.tensor([2.0, 1.0]), torch.eye(2), end=1, power=power)
 
 
-@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 0.0, -1.0])
-def test_a_spectrum_that_cannot_be_balanced_is_refused(bad):
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_spectrum_that_is_not_finite_is_refused(bad):
     values = torch.tensor([4.0, 3.0, 2.0, bad])
-    with pytest.raises(DegenerateKernelError):
+    with pytest.raises(DegenerateKernelError, match="not finite"):
         SpectralTransform.from_eigenpairs(values, torch.eye(8)[:, :4], end=3)
 
 
-def test_the_rank_is_named_when_end_reaches_past_it():
+@pytest.mark.parametrize("noise", [0.0, -1.0, 1e-7])
+@pytest.mark.parametrize(("rule", "balanced", "target"), [("adam", 2, 2.0), ("sgd", 3, 4.0)])
+def test_eigenvalues_that_are_rounding_errors_are_left_out(noise, rule, balanced, target):
+    values = torch.tensor([4.0, 3.0, 2.0, noise, noise])
+    transform = SpectralTransform.from_eigenpairs(values, torch.eye(8)[:, :5], end=4, rule=rule)
+    assert transform.rank == balanced
+    assert transform.target == target
+    shorter = SpectralTransform.from_eigenpairs(values, torch.eye(8)[:, :5], end=balanced, rule=rule)
+    residual = torch.randn(8, 3)
+    assert torch.equal(transform.apply(residual), shorter.apply(residual))
+
+
+def test_the_rank_is_named_when_nothing_is_left_of_the_range():
     kernel = kernel_with(SPECTRA["rank deficient"]).float()
+    pairs = leading_eigenpairs(kernel, 71, "dense")
+    assert SpectralTransform.from_eigenpairs(*pairs, end=70).rank == 59
     with pytest.raises(DegenerateKernelError, match="numerical rank of 60"):
-        SpectralTransform.from_eigenpairs(*leading_eigenpairs(kernel, 71, "dense"), end=70)
+        SpectralTransform.from_eigenpairs(*pairs, end=70, start=60)
+
+
+@pytest.mark.parametrize("count", [3, 10, 26, 40])
+@pytest.mark.parametrize("n", [200, 300, 517])
+def test_no_block_is_made_that_is_not_looked_at(count, n, monkeypatch):
+    looked: list[int] = []
+    grown: list[int] = []
+
+    def never(_kernel, space, _mapped, _count):
+        looked.append(len(space))
+
+    qr = torch.linalg.qr
+
+    def counted(matrix):
+        grown.append(1)
+        return qr(matrix)
+
+    monkeypatch.setattr(eigen, "_converged_pairs", never)
+    monkeypatch.setattr(torch.linalg, "qr", counted)
+    assert eigen._lanczos(torch.eye(n), count, 3 * count + 8) is None
+    if looked:
+        # The first one is given, and after the last look there is no other.
+        assert looked[-1] // eigen.BLOCK * eigen.BLOCK == looked[-1]
+        assert len(grown) == looked[-1] // eigen.BLOCK
 
 
 def test_saturated_representatives_do_not_stop_the_solver():
