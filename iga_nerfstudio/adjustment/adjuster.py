@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -100,6 +100,26 @@ class Diagnostics:
         return sum(self.unadjusted.values())
 
 
+@dataclass
+class _Outcome:
+    """What came of a kernel: a transform, or the reason why there is none."""
+
+    effective_rank: Tensor
+    eigenvalues: Tensor | None = None
+    transform: SpectralTransform | None = None
+    reason: Reason | None = None
+    detail: str = ""
+
+    def to(self, device: torch.device) -> _Outcome:
+        """The same on another device."""
+        return replace(
+            self,
+            effective_rank=self.effective_rank.to(device),
+            eigenvalues=None if self.eigenvalues is None else self.eigenvalues.to(device),
+            transform=None if self.transform is None else self.transform.to(device),
+        )
+
+
 class InductiveGradientAdjuster:
     """Inductive Gradient Adjustment (IGA) for the training of a coordinate network.
 
@@ -143,11 +163,12 @@ class InductiveGradientAdjuster:
             ``gather`` is set for groups that are the same at every step.
 
     **Several processes.** By default each process adjusts its gradient by a kernel of its own n groups, and nothing
-    is communicated. With ``gather`` each computes the same kernel of all n W groups, and the loss gradient of all of
-    them goes through the transform before a process takes its own rows back. S_e is linear, so a factor on the loss
-    passes through it: where losses are means over a process's rows and DistributedDataParallel averages the
-    gradients, the step is, up to rounding, that of one process with all the rows. It costs each process a kernel of
-    (n W)^2 entries and three small exchanges per step: group counts, representatives, loss gradient. Processes wait
+    is communicated. With ``gather`` the first one computes the kernel of all n W groups and its eigenpairs and sends
+    the transform to the others; the loss gradient of all goes through it before a process takes its own rows back.
+    S_e is linear, so a factor on the loss passes through it: where losses are means over a process's rows and
+    DistributedDataParallel averages the gradients, the step is, up to rounding, that of one process with all the
+    rows. It costs the first process a kernel of (n W)^2 entries, and all of them four small exchanges per step: group
+    counts, representatives, transform, loss gradient. Processes wait
     for each other there, so all of them must make the same calls, backward passes included, with the same settings,
     network parameters and number of groups; DistributedDataParallel does not see to the settings. Groups that are
     the same at every step are refused: every process would bring the same ones. Where they do differ between
@@ -441,32 +462,49 @@ class InductiveGradientAdjuster:
 
     def _new_transform(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> SpectralTransform | None:
         """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""
+        device = inputs[0].device
+        gathered = self._rows.processes > 1
+
+        def outcome() -> _Outcome:
+            made = self._outcome(inputs, shares)
+            return made.to(torch.device("cpu")) if gathered else made
+
+        made = self._rows.decide(outcome)
+        if gathered:
+            made = made.to(device)
+        seen, transform = self.diagnostics, made.transform
+        seen.effective_rank = made.effective_rank
+        seen.target, seen.left_out = torch.tensor(torch.nan), 0
+        if made.eigenvalues is not None:
+            seen.eigenvalues = made.eigenvalues
+        if made.reason is not None:
+            self._count(made.reason, made.detail)
+        if transform is not None:
+            seen.target = transform.target
+            seen.left_out = self.end - (self.start - 1 + transform.rank)
+            if seen.left_out:
+                self._count_reduced()
+        return transform
+
+    def _outcome(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
         with record_function(PARTS["kernel"]):
             kernel = self._entk(inputs, shares)
-        self.diagnostics.target, self.diagnostics.left_out = torch.tensor(torch.nan), 0
-        self.diagnostics.effective_rank = (kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square()
+        made = _Outcome((kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square())
         count = eigenpairs_needed(self.end, self.rule)
         try:
             with record_function(PARTS["eigenpairs"]):
                 values, vectors = leading_eigenpairs(kernel, count, self.eigen_method)
-            self.diagnostics.eigenvalues = values
-            transform = SpectralTransform.from_eigenpairs(
+            made.eigenvalues = values
+            made.transform = SpectralTransform.from_eigenpairs(
                 values, vectors, end=self.end, start=self.start, rule=self.rule, power=self.power
             )
         except KernelNotFiniteError:
-            self._count("kernel_not_finite")
-            return None
+            made.reason = "kernel_not_finite"
         except EigenSolverError as error:
-            self._count("eigensolver_failed", str(error))
-            return None
+            made.reason, made.detail = "eigensolver_failed", str(error)
         except DegenerateKernelError as error:
-            self._count("beyond_rank", str(error))
-            return None
-        self.diagnostics.target = transform.target
-        self.diagnostics.left_out = self.end - (self.start - 1 + transform.rank)
-        if self.diagnostics.left_out:
-            self._count_reduced()
-        return transform
+            made.reason, made.detail = "beyond_rank", str(error)
+        return made
 
     def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:
         if self.kernel == "per_sample":
@@ -541,7 +579,7 @@ class InductiveGradientAdjuster:
         self._generator.set_state(state["generator"].cpu())
         self._kept_slots = placed(state["kept_slots"])
         saved = state["transform"]
-        self._transform = None if saved is None else SpectralTransform(*(tensor.to(device) for tensor in saved))
+        self._transform = None if saved is None else SpectralTransform(*saved).to(device)
 
 
 def _worth_a_line(count: int) -> bool:

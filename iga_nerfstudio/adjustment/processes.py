@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+Made = TypeVar("Made")
 
 
 def num_processes() -> int:
@@ -76,6 +80,33 @@ class ProcessRows:
         if rows.shape[0] != self.count:
             raise ValueError(f"Expected {self.count} rows, one per group, got shape {tuple(rows.shape)}.")
         return rows if self.processes == 1 else torch.cat(_gather(rows.detach(), self.processes))
+
+    def decide(self, make: Callable[[], Made]) -> Made:
+        """What the first process makes, on all of them: no rounding can then lead to different decisions.
+
+        Every process has to call this.
+
+        Args:
+            make: Called on the first process alone; gives something that can be pickled, tensors on the CPU.
+
+        Returns:
+            What it gave.
+
+        Raises:
+            Exception: On every process, whatever it raised on the first.
+        """
+        if self.processes == 1:
+            return make()
+        made: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                made[0] = make()
+            except Exception as error:  # the others wait for a word, whatever it is
+                made[1] = error
+        distributed.broadcast_object_list(made, src=0)
+        if made[1] is not None:
+            raise made[1]
+        return made[0]
 
     def own(self, rows: Tensor) -> Tensor:
         """This process's rows ``(n, ...)`` of everybody's ``(n W, ...)``."""

@@ -137,6 +137,10 @@ class SpectralTransform:
         target = values[resolved] if rule == "adam" else values[start - 1]
         return cls(vectors[:, balanced], (target / values[balanced]) ** power - 1, target)
 
+    def to(self, device: torch.device) -> SpectralTransform:
+        """The same on another device."""
+        return SpectralTransform(self.vectors.to(device), self.coefficients.to(device), self.target.to(device))
+
     @property
     def rank(self) -> int:
         """Number of balanced eigenvectors, k."""

@@ -107,6 +107,30 @@ def bad_inputs(rank: int) -> dict[str, Any]:
     return {"unadjusted": dict(adjuster.diagnostics.unadjusted)}
 
 
+def bad_network(rank: int, bad: int) -> dict[str, Any]:
+    """Weights that are not finite on one process only, so that its kernel would not be; then a step with sound ones."""
+    net = network()
+    sound = net[0].weight.detach().clone()
+    x, y, _ = (share(rows, rank) for rows in samples())
+    prediction = net(x)
+    if rank == bad:
+        net[0].weight.data[0] = torch.nan
+    adjuster = adjuster_for(net, gather=True)
+    (adjuster(prediction, x, y) - y).square().sum().backward()
+    first = dict(adjuster.diagnostics.unadjusted)
+    net[0].weight.data.copy_(sound)
+    (adjuster(net(x), x, y) - y).square().sum().backward()
+    return {"first": first, "then": adjuster.diagnostics.adjusted}
+
+
+def bad_first_network(rank: int) -> dict[str, Any]:
+    return bad_network(rank, 0)
+
+
+def bad_last_network(rank: int) -> dict[str, Any]:
+    return bad_network(rank, PROCESSES - 1)
+
+
 def too_few_groups(rank: int) -> dict[str, Any]:
     net = network()
     adjuster = adjuster_for(net, gather=True, end=PROCESSES * RAYS)
@@ -167,6 +191,8 @@ SCENARIOS = [
     unequal_rows,
     bad_residual,
     bad_inputs,
+    bad_first_network,
+    bad_last_network,
     too_few_groups,
     refused_network,
     stopped_and_resumed,
@@ -258,6 +284,13 @@ def test_every_process_decides_alike(results):
         assert result["bad_inputs"]["unadjusted"] == {"kernel_not_finite": 1}
         assert result["too_few_groups"]["unadjusted"] == {"too_few_groups": 1}
         assert "disagrees with autograd" in result["refused_network"]["message"]
+
+
+def test_one_process_with_a_bad_kernel_leaves_no_other_waiting(results):
+    for result in results:
+        assert result["bad_first_network"] == {"first": {"kernel_not_finite": 1}, "then": True}
+        # Its own kernel is not asked for.
+        assert result["bad_last_network"] == {"first": {}, "then": True}
 
 
 def test_refreshes_and_saved_states_go_on(results):
