@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,8 +18,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from iga_nerfstudio.evaluation.spectra import log_spectrum, radial_energy
+from iga_nerfstudio.evaluation.squares import means_over_squares, side_of_squares
 
 TRUTH_COLOUR, RESULT_COLOUR = "black", "tab:orange"
+# Cells along the longer side of a map; larger ones are shown by means over squares.
+MAP_SIDE = 1024
+# Values of an image that are worked on at once.
+_VALUES_AT_ONCE = 1 << 20
 # Rings of a radial energy curve; small images get fewer.
 MAX_BANDS = 32
 # Decades of magnitude below the largest that plots of spectra show at most.
@@ -73,7 +78,8 @@ def read_side_by_side(path: Path, parts: int) -> list[np.ndarray]:
 def error_map(truth: np.ndarray, reconstruction: np.ndarray, path: Path) -> None:
     """Absolute error of an image, averaged over channels, in steps of 8-bit pictures (1/255).
 
-    The colours reach from zero to the largest error of the image; values beyond [0, 1] are clamped first.
+    The colours reach from zero to the largest error shown; values beyond [0, 1] are clamped first. Of images of more
+    than 1024 pixels along a side means over squares of pixels are shown, and the title says so.
 
     Args:
         truth: ``(H, W, C)`` in [0, 1].
@@ -84,13 +90,14 @@ def error_map(truth: np.ndarray, reconstruction: np.ndarray, path: Path) -> None
         ValueError: If the images differ in shape, are not ``(H, W, C)`` or hold values that are not finite.
     """
     _check_pair(truth, reconstruction)
-    error = 255 * np.abs(_clamped(truth) - _clamped(reconstruction)).mean(axis=-1)
-    height, width = error.shape
+    error, mean, largest, side = _errors(truth, reconstruction)
+    height, width = truth.shape[:2]
     figure, axis = plt.subplots(figsize=_size_of_picture(width / height), layout="constrained")
     # Equal images have no largest error; they get the scale of one 8-bit step.
     picture = axis.imshow(error, cmap="viridis", vmin=0, vmax=error.max() or 1.0, interpolation="nearest")
     _hide_ticks(axis)
-    axis.set_title(f"mean {error.mean():.3g}, largest {error.max():.3g}", fontsize="medium")
+    shown = "" if side == 1 else f"\nshown: means over {side} x {side} pixels"
+    axis.set_title(f"mean {mean:.3g}, largest {largest:.3g}{shown}", fontsize="medium")
     figure.colorbar(picture, ax=axis, label="absolute error (1/255)", shrink=0.9)
     _write(figure, path)
 
@@ -102,7 +109,8 @@ def residual_spectrum(truth: np.ndarray, reconstruction: np.ndarray, path: Path)
     the largest magnitude; below, the mean squared magnitudes of both over rings of equal frequency. Spectra are
     orthonormal and without the mean (see :func:`~iga_nerfstudio.evaluation.spectra.log_spectrum`), taken of each
     channel and averaged after that, so that errors of opposite sign in two channels do not cancel. Values beyond
-    [0, 1] are clamped first.
+    [0, 1] are clamped first. Of images of more than 1024 pixels along a side the pictures show root mean squares over
+    squares of frequencies.
 
     Args:
         truth: ``(H, W, C)`` in [0, 1].
@@ -114,16 +122,22 @@ def residual_spectrum(truth: np.ndarray, reconstruction: np.ndarray, path: Path)
             side of at least 2 pixels.
     """
     _check_pair(truth, reconstruction)
-    images = {"truth": _clamped(truth), "residual": _clamped(truth) - _clamped(reconstruction)}
-    spectra = {name: np.mean([log_spectrum(c) for c in _channels(image)], axis=0) for name, image in images.items()}
-    energies = {name: _ring_energies(image) for name, image in images.items()}
+    height, width, channels = truth.shape
+    side = side_of_squares((height, width), MAP_SIDE)
+    bands = max(1, min(MAX_BANDS, max(height, width) // 2))
+    # One channel after the other: the transform of all of a large image would be several times its size.
+    true_channels = (_clamped(truth[..., c]) for c in range(channels))
+    errors = (_residual(truth[..., c], reconstruction[..., c]) for c in range(channels))
+    spectra, energies = {}, {}
+    for name, images in (("truth", true_channels), ("residual", errors)):
+        spectra[name], energies[name] = _mean_spectra(images, side, bands)
     figure, axes = plt.subplot_mosaic(
         [["truth", "residual"], ["rings", "rings"]], figsize=(8, 7), height_ratios=[1.4, 1], layout="constrained"
     )
     low, high = _colour_limits(list(spectra.values()))
     for name, spectrum in spectra.items():
-        left, right = _frequency_edges(spectrum.shape[1])
-        top, bottom = _frequency_edges(spectrum.shape[0])
+        left, right = _frequency_edges(width)
+        top, bottom = _frequency_edges(height)
         picture = axes[name].imshow(
             spectrum,
             cmap="magma",
@@ -258,12 +272,32 @@ def _check_pair(truth: np.ndarray, reconstruction: np.ndarray) -> None:
 
 
 def _clamped(image: np.ndarray) -> np.ndarray:
-    return np.clip(image.astype(np.float64), 0, 1)
+    """A copy in [0, 1], of the image's precision, float32 at least."""
+    values = image.astype(np.result_type(image, np.float32))
+    return np.clip(values, 0, 1, out=values)
 
 
-def _channels(image: np.ndarray) -> np.ndarray:
-    """``(H, W, C)`` to ``(C, H, W)``."""
-    return np.moveaxis(image, -1, 0)
+def _residual(truth: np.ndarray, reconstruction: np.ndarray) -> np.ndarray:
+    """Error of clamped values, of the images' precision."""
+    return _clamped(truth) - _clamped(reconstruction)
+
+
+def _errors(truth: np.ndarray, reconstruction: np.ndarray) -> tuple[np.ndarray, float, float, int]:
+    """Absolute errors averaged over channels in 8-bit steps.
+
+    Returns:
+        A map of bounded size, mean and largest error of all pixels, and the side in pixels of the map's squares.
+    """
+    height, width, channels = truth.shape
+    side = side_of_squares((height, width), MAP_SIDE)
+    rows = max(_VALUES_AT_ONCE // (width * channels * side), 1) * side
+    parts, total, largest = [], 0.0, 0.0
+    for start in range(0, height, rows):
+        strip = slice(start, start + rows)
+        error = 255 * np.abs(_residual(truth[strip], reconstruction[strip])).mean(axis=-1)
+        parts.append(means_over_squares(error, side))
+        total, largest = total + float(error.sum()), max(largest, float(error.max()))
+    return np.concatenate(parts), total / (height * width), largest, side
 
 
 def _hide_ticks(axis: Axes) -> None:
@@ -283,11 +317,12 @@ def _frequency_edges(num_pixels: int) -> tuple[float, float]:
     return bins[0] - 0.5 / num_pixels, bins[-1] + 0.5 / num_pixels
 
 
-def _ring_energies(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Radial energy of ``(H, W, C)``, averaged over channels, in as many rings as fit."""
-    bands = max(1, min(MAX_BANDS, max(image.shape[:2]) // 2))
-    curves = [radial_energy(channel, bands) for channel in _channels(image)]
-    return curves[0][0], np.mean([energy for _, energy in curves], axis=0)
+def _mean_spectra(
+    channels: Iterable[np.ndarray], side: int, bands: int
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Log spectrum over squares of so many bins, and rings with their energies, averaged over channels ``(H, W)``."""
+    spectra, curves = zip(*((log_spectrum(c, side), radial_energy(c, bands)) for c in channels), strict=True)
+    return np.mean(spectra, axis=0), (curves[0][0], np.mean([energy for _rings, energy in curves], axis=0))
 
 
 def _colour_limits(spectra: list[np.ndarray]) -> tuple[float, float]:

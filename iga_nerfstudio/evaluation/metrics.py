@@ -1,16 +1,25 @@
-"""Image metrics by established libraries."""
+"""Image metrics by established libraries.
+
+They hold dozens of numbers for each pixel, so that images of more than :data:`PIXELS_AT_ONCE` pixels are compared part
+by part. Each part sees as much beyond its edges as its pixels' values depend on: the metrics are those of the whole
+images, up to the order of sums.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 from torchmetrics.functional.image import (
     multiscale_structural_similarity_index_measure,
     peak_signal_noise_ratio,
@@ -22,10 +31,25 @@ logger = logging.getLogger("iga_nerfstudio")
 # Seconds to wait for the server of LPIPS's backbone before reporting the other metrics without it.
 DOWNLOAD_TIMEOUT = 10.0
 
+# Images up to that size are compared whole, larger ones in strips of about so many pixels.
+PIXELS_AT_ONCE = 1 << 20
+_STRIP_PIXELS = 1 << 18
+
 # Shortest side in pixels that a metric is defined for.
 SSIM_SMALLEST_SIDE = 11  # one 11 x 11 window
 MS_SSIM_SMALLEST_SIDE = 176  # one 11 x 11 window after halving four times: side // 16 >= 11
 LPIPS_SMALLEST_SIDE = 31  # AlexNet's second pooling gets 3 x 3 cells
+
+# Pixels from the middle of SSIM's 11 x 11 window to its edge, and MS-SSIM's weights of its scales.
+_WINDOW_REACH = 5
+_MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+# LPIPS tiles: pixels per cell of AlexNet's last layers, cells per cell of those at each of the five layers compared,
+# cells beyond a tile's edge that its values depend on (5 above and left, 6 below and right), and cells of its own.
+_LPIPS_CELL = 16
+_LPIPS_CELLS_OF_LAYER = (4, 2, 1, 1, 1)
+_LPIPS_REACH = 6
+_LPIPS_TILE = 52
 
 # The five convolutions of torchvision's AlexNet that LPIPS sees, and the slice of lpips's own network each is in.
 ALEXNET_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
@@ -82,26 +106,24 @@ class ImageMetrics:
             ValueError: If an image is not floating, has no such shape, or the two differ in shape.
         """
         _check_images(rendering, truth)
-        image, reference = _batch_of_one(rendering), _batch_of_one(truth)
-        smaller_side = min(image.shape[-2:])
-        metrics = {"psnr": peak_signal_noise_ratio(image, reference, data_range=1.0).item()}
+        smaller_side = min(truth.shape[:2])
+        metrics = {"psnr": psnr(rendering, truth)}
         if smaller_side >= SSIM_SMALLEST_SIDE:
-            similarity = structural_similarity_index_measure(image, reference, data_range=1.0)
-            metrics["ssim"] = float(similarity if isinstance(similarity, Tensor) else similarity[0])
+            metrics["ssim"] = _ssim(rendering, truth)
         if smaller_side >= MS_SSIM_SMALLEST_SIDE:
-            metrics["ms_ssim"] = multiscale_structural_similarity_index_measure(image, reference, data_range=1.0).item()
+            metrics["ms_ssim"] = _ms_ssim(rendering, truth)
         if smaller_side >= LPIPS_SMALLEST_SIDE:
-            metrics |= self._lpips_distances(_three_channels(image), _three_channels(reference))
+            metrics |= self._lpips_distances(rendering, truth)
         return metrics
 
-    def _lpips_distances(self, image: Tensor, reference: Tensor) -> dict[str, float]:
-        """``lpips`` and ``lpips_unscaled`` of ``(1, 3, H, W)`` in [0, 1], as far as they can be had."""
-        network = self._lpips_network(image.device)
+    def _lpips_distances(self, rendering: Tensor, truth: Tensor) -> dict[str, float]:
+        """``lpips`` and ``lpips_unscaled`` of ``(H, W, C)``, as far as they can be had."""
+        network = self._lpips_network(truth.device)
         if network is None:
             return {}
-        distances = {"lpips": float(network(2 * image - 1, 2 * reference - 1))}
+        distances = {"lpips": _lpips(network, rendering, truth, lambda planes: 2 * planes - 1)}
         if self.parity:
-            distances["lpips_unscaled"] = float(network(image, reference))
+            distances["lpips_unscaled"] = _lpips(network, rendering, truth, lambda planes: planes)
         return distances
 
     def _lpips_network(self, device: torch.device) -> nn.Module | None:
@@ -130,7 +152,144 @@ def _check_images(rendering: Tensor, truth: Tensor) -> None:
             )
 
 
-def _batch_of_one(image: Tensor) -> Tensor:
+def psnr(image: Tensor, reference: Tensor) -> float:
+    """Peak signal-to-noise ratio of images in [0, 1]; values beyond are clamped first.
+
+    Args:
+        image: ``(H, W, C)``, floating.
+        reference: ``(H, W, C)``, the same.
+
+    Returns:
+        PSNR in dB, infinite for equal images.
+    """
+    if _at_once(reference):
+        return peak_signal_noise_ratio(_planes(image), _planes(reference), data_range=1.0).item()
+    squared = sum(
+        (_planes(image[rows]) - _planes(reference[rows])).square_().sum(dtype=torch.float64).item()
+        for rows in _strips(len(reference), reference.shape[1])
+    )
+    return -10 * math.log10(squared / reference.numel()) if squared else math.inf
+
+
+def _ssim(image: Tensor, reference: Tensor) -> float:
+    """SSIM of ``(H, W, C)``."""
+    if _at_once(reference):
+        similarity = structural_similarity_index_measure(_planes(image), _planes(reference), data_range=1.0)
+        return float(similarity if isinstance(similarity, Tensor) else similarity[0])
+    total = 0.0
+    for rows in _strips(len(reference), reference.shape[1]):
+        seen = slice(max(rows.start - _WINDOW_REACH, 0), rows.stop + _WINDOW_REACH)
+        _mean, similarities = structural_similarity_index_measure(
+            _planes(image[seen]), _planes(reference[seen]), data_range=1.0, return_full_image=True
+        )
+        own = slice(rows.start - seen.start, rows.stop - seen.start)
+        total += similarities[:, :, own].sum(dtype=torch.float64).item()
+    return total / reference.numel()
+
+
+def _ms_ssim(image: Tensor, reference: Tensor) -> float:
+    """MS-SSIM of ``(H, W, C)``."""
+    if _at_once(reference):
+        return multiscale_structural_similarity_index_measure(_planes(image), _planes(reference), data_range=1.0).item()
+    product = 1.0
+    for weight in _MS_SSIM_WEIGHTS[:-1]:
+        product *= max(_contrast(image, reference), 0.0) ** weight
+        image, reference = _halved(image), _halved(reference)
+    return product * max(_ssim(image, reference), 0.0) ** _MS_SSIM_WEIGHTS[-1]
+
+
+def _contrast(image: Tensor, reference: Tensor) -> float:
+    """Mean of SSIM's contrast and structure term over the windows that lie inside ``(H, W, C)``."""
+    windows = len(reference) - 2 * _WINDOW_REACH
+    total = 0.0
+    for rows in _strips(windows, reference.shape[1]):
+        seen = slice(rows.start, rows.stop + 2 * _WINDOW_REACH)
+        _similarity, contrast = structural_similarity_index_measure(
+            _planes(image[seen]), _planes(reference[seen]), data_range=1.0, return_contrast_sensitivity=True
+        )
+        total += contrast.item() * (rows.stop - rows.start)
+    return total / windows
+
+
+def _halved(image: Tensor) -> Tensor:
+    """Means over 2 x 2 pixels, ``(H, W, C)`` to ``(H // 2, W // 2, C)``, float32."""
+    even = len(image) - len(image) % 2
+    parts = [avg_pool2d(_planes(image[rows]), 2) for rows in _strips(even, image.shape[1])]
+    return torch.cat(parts, dim=2)[0].movedim(0, -1)
+
+
+def _lpips(network: nn.Module, image: Tensor, reference: Tensor, scale: Callable[[Tensor], Tensor]) -> float:
+    """LPIPS of ``(H, W, C)``, whose ``(1, 3, H, W)`` in [0, 1] go through ``scale`` before the network sees them."""
+
+    def prepared(part: Tensor) -> Tensor:
+        return scale(_three_channels(_planes(part)))
+
+    if _at_once(reference):
+        return float(network(prepared(image), prepared(reference)))
+    totals, counts = [0.0] * len(_LPIPS_CELLS_OF_LAYER), [0] * len(_LPIPS_CELLS_OF_LAYER)
+    for row in _lpips_tiles(reference.shape[0]):
+        for column in _lpips_tiles(reference.shape[1]):
+            tile = (row.pixels, column.pixels)
+            distances = _lpips_layers(network, prepared(image[tile]), prepared(reference[tile]))
+            for layer, (values, cells) in enumerate(zip(distances, _LPIPS_CELLS_OF_LAYER, strict=True)):
+                own = values[..., row.own(cells), column.own(cells)]
+                totals[layer] += own.sum(dtype=torch.float64).item()
+                counts[layer] += own.numel()
+    return sum(total / count for total, count in zip(totals, counts, strict=True))
+
+
+def _lpips_layers(network: Any, image: Tensor, reference: Tensor) -> Iterator[Tensor]:
+    """LPIPS of each layer before its mean over the picture: ``(1, 3, H, W)`` to five of ``(1, 1, h, w)``."""
+    from lpips import normalize_tensor
+
+    features = [network.net(network.scaling_layer(x)) for x in (image, reference)]
+    for linear, *pair in zip(network.lins, *features, strict=True):
+        first, second = map(normalize_tensor, pair)
+        yield linear(first.sub_(second).square_())
+
+
+@dataclass(frozen=True)
+class _LpipsTile:
+    """A stretch of one axis: the pixels that LPIPS is to see, and which of its values count.
+
+    Attributes:
+        pixels: What the network sees.
+        start: First cell that counts, within the tile.
+        stop: The one behind the last, or None where all the rest do.
+    """
+
+    pixels: slice
+    start: int
+    stop: int | None
+
+    def own(self, cells: int) -> slice:
+        """What counts at a layer of so many cells per cell of the last layers."""
+        return slice(self.start * cells, None if self.stop is None else self.stop * cells)
+
+
+def _lpips_tiles(length: int) -> Iterator[_LpipsTile]:
+    """Cut an axis of so many pixels into tiles that overlap by what their values depend on."""
+    cells = max(length // _LPIPS_CELL, 1)
+    for first in range(0, cells, _LPIPS_TILE):
+        start, stop = max(first - _LPIPS_REACH, 0), first + _LPIPS_TILE
+        last = stop >= cells
+        end = length if last or stop + _LPIPS_REACH >= cells else (stop + _LPIPS_REACH) * _LPIPS_CELL
+        yield _LpipsTile(slice(start * _LPIPS_CELL, end), first - start, None if last else stop - start)
+
+
+def _at_once(image: Tensor) -> bool:
+    """Whether ``(H, W, C)`` is small enough to be compared whole."""
+    return image.shape[0] * image.shape[1] <= PIXELS_AT_ONCE
+
+
+def _strips(height: int, width: int) -> Iterator[slice]:
+    """Cut so many rows into strips, all but the last of an even number of rows."""
+    rows = max(_STRIP_PIXELS // width // 2 * 2, 2)
+    for start in range(0, height, rows):
+        yield slice(start, min(start + rows, height))
+
+
+def _planes(image: Tensor) -> Tensor:
     """``(H, W, C)`` to ``(1, C, H, W)``, float32 in [0, 1]."""
     return image.detach().float().movedim(-1, 0)[None].clamp(0, 1)
 

@@ -7,16 +7,21 @@ not continue into each other, leak into the bins around.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import scipy.fft
 import torch
 from torch import Tensor
+
+from iga_nerfstudio.evaluation.squares import means_over_squares
 
 # A DFT magnitude this small beside the largest one is rounding, not signal.
 NO_ENERGY = 1e-9
 # Smallest magnitude a log spectrum shows. Rounding a picture to 8 bits leaves about 1e-3 per bin.
 LOG_FLOOR = 1e-10
+# Values of an image or spectrum that are worked on at once.
+_VALUES_AT_ONCE = 1 << 20
 
 
 def relative_dft_error(
@@ -87,7 +92,7 @@ def dominant_frequencies(truth: Tensor, sample_rate: float, count: int) -> list[
     return [int(k) * sample_rate / truth.shape[0] for k in strongest.sort().values]
 
 
-def log_spectrum(image: np.ndarray) -> np.ndarray:
+def log_spectrum(image: np.ndarray, side: int = 1) -> np.ndarray:
     """log10 of the magnitudes of an image's 2D DFT, for pictures.
 
     The mean is removed, because it would outshine all else. The transform is orthonormal, so that white noise of
@@ -95,15 +100,25 @@ def log_spectrum(image: np.ndarray) -> np.ndarray:
 
     Args:
         image: ``(H, W)``.
+        side: Side in bins of the squares to take root mean squares of magnitudes over, where every bin is too many.
 
     Returns:
-        ``(H, W)``, float64, frequency zero at ``[H // 2, W // 2]``.
+        ``(ceil(H / side), ceil(W / side))``, float64, frequency zero at ``[H // 2, W // 2]`` or in its square.
 
     Raises:
         ValueError: If the image is not two-dimensional or empty.
     """
-    magnitudes = np.fft.fftshift(_centred_dft_magnitudes(image))
-    return np.log10(np.maximum(magnitudes, LOG_FLOOR))
+    half = _half_dft_magnitudes(image)
+    height, width = image.shape
+    # Where frequencies stand from the lowest, and where those of opposite sign stand, which have the same magnitudes.
+    vertical = (np.arange(height) - height // 2) % height
+    opposite = -vertical % height
+    parts = []
+    for rows in _strips(height, width, side):
+        right = half[vertical[rows], : (width + 1) // 2]
+        left = half[opposite[rows], width // 2 : 0 : -1]
+        parts.append(means_over_squares(np.concatenate([left, right], axis=1) ** 2, side))
+    return np.log10(np.maximum(np.sqrt(np.concatenate(parts)), LOG_FLOOR))
 
 
 def radial_energy(residual: np.ndarray, num_bands: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -124,29 +139,46 @@ def radial_energy(residual: np.ndarray, num_bands: int = 32) -> tuple[np.ndarray
         ValueError: If the image is not two-dimensional or empty, or too small for that many rings: its longer side
             must be at least ``2 * num_bands`` pixels.
     """
-    energies = _centred_dft_magnitudes(residual) ** 2
-    height, width = energies.shape
+    half = _half_dft_magnitudes(residual)
+    height, width = residual.shape
     if num_bands < 1 or max(height, width) < 2 * num_bands:
         raise ValueError(
             f"{num_bands} rings do not fit an image of {height} x {width} pixels. Choose at least 1 "
             f"and at most {max(height, width) // 2}."
         )
-    radii = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None, :])
-    # Ring b is (b, b + 1] / (2 num_bands): the upper edge belongs to it, so that 0.5 is in the last. The 1e-9 keep
-    # radii on an edge from rounding over it.
-    inside = (radii > 0) & (radii <= 0.5 + 1e-9)
-    rings = np.ceil(radii[inside] * 2 * num_bands - 1e-9).astype(int) - 1
-    counts = np.bincount(rings, minlength=num_bands)
-    sums = np.bincount(rings, weights=energies[inside], minlength=num_bands)
+    vertical, horizontal = np.fft.fftfreq(height), np.fft.rfftfreq(width)
+    # Bins that stand for their opposites too: all but frequency 0 and, of an even width, the highest.
+    times = np.where((horizontal > 0) & (horizontal < 0.5), 2.0, 1.0)
+    counts, sums = np.zeros(num_bands), np.zeros(num_bands)
+    for rows in _strips(height, width):
+        radii = np.hypot(vertical[rows, None], horizontal[None, :])
+        # Ring b is (b, b + 1] / (2 num_bands): the upper edge belongs to it, so that 0.5 is in the last. The 1e-9 keep
+        # radii on an edge from rounding over it.
+        inside = (radii > 0) & (radii <= 0.5 + 1e-9)
+        rings = np.ceil(radii[inside] * 2 * num_bands - 1e-9).astype(int) - 1
+        weights = np.broadcast_to(times, radii.shape)[inside]
+        counts += np.bincount(rings, weights=weights, minlength=num_bands)
+        sums += np.bincount(rings, weights=weights * half[rows][inside] ** 2, minlength=num_bands)
     return (np.arange(num_bands) + 0.5) / (2 * num_bands), sums / counts
 
 
-def _centred_dft_magnitudes(image: np.ndarray) -> np.ndarray:
-    """``(H, W)``, frequency zero first; orthonormal, mean removed."""
+def _half_dft_magnitudes(image: np.ndarray) -> np.ndarray:
+    """``(H, W // 2 + 1)``, frequency zero first; orthonormal, mean removed. The other half are the same magnitudes."""
     if image.ndim != 2 or image.size == 0:
         raise ValueError(f"Need one image channel (H, W), got shape {image.shape}.")
-    values = image.astype(np.float64)
-    return np.abs(np.fft.fft2(values - values.mean(), norm="ortho"))
+    height, width = image.shape
+    mean = image.mean(dtype=np.float64)
+    half = np.empty((height, width // 2 + 1), dtype=np.complex128)
+    for rows in _strips(height, width):
+        half[rows] = scipy.fft.rfft(image[rows].astype(np.float64) - mean, axis=1, norm="ortho")
+    return np.abs(scipy.fft.fft(half, axis=0, norm="ortho", overwrite_x=True))
+
+
+def _strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
+    """Rows that are worked on at once, a multiple of some number but for the last."""
+    rows = max(_VALUES_AT_ONCE // (width * multiple), 1) * multiple
+    for start in range(0, height, rows):
+        yield slice(start, start + rows)
 
 
 def _spectrum(signal: Tensor, sample_rate: float) -> Tensor:

@@ -8,8 +8,13 @@ from typing import Any
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio
+from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
 from torch import Tensor
+
+from iga_nerfstudio.nerf.near_far import TRAINING_POSES
+from iga_nerfstudio.nerf.transforms import require_nerfstudio_data
 
 
 @dataclass
@@ -29,7 +34,7 @@ class SingleImagePixelSampler(PixelSampler):
     """Uniformly random pixels of one random image, without repetition where it has enough of them."""
 
     config: SingleImagePixelSamplerConfig
-    # Set by the data manager. Evaluation batches know no step and see whole images.
+    # Set by the data manager. Batches that are not for training know no step and see whole images.
     step: int | None = None
 
     def sample_method(
@@ -88,12 +93,34 @@ class IGANerfDataManagerConfig(VanillaDataManagerConfig):
 
 
 class IGANerfDataManager(VanillaDataManager):
-    """Hands the training step on to the pixel sampler, so that a resumed run does not crop anew."""
+    """Hands the training step on to the pixel sampler, so that a resumed run does not crop anew.
+
+    The model finds the training views' poses in their metadata.
+
+    Args:
+        config: Its configuration.
+        settings: See nerfstudio's data manager.
+
+    Raises:
+        ValueError: If the data are not of the layout that the parser reads.
+    """
 
     config: IGANerfDataManagerConfig
 
+    def __init__(self, config: IGANerfDataManagerConfig, *args: Any, **settings: Any) -> None:
+        parser = config.dataparser
+        if parser._target is Nerfstudio:
+            require_nerfstudio_data(config.data or parser.data)
+        super().__init__(config, *args, **settings)
+
+    def create_train_dataset(self) -> InputDataset:
+        """The training views; the model finds their poses in the metadata."""
+        dataset = super().create_train_dataset()
+        dataset.metadata[TRAINING_POSES] = dataset.cameras.camera_to_worlds
+        return dataset
+
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
-        """The batch of a training step."""
+        """The batch of a training step; outside training, as for an export, of whole images."""
         if isinstance(self.train_pixel_sampler, SingleImagePixelSampler):
-            self.train_pixel_sampler.step = step
+            self.train_pixel_sampler.step = step if self.training else None
         return super().next_train(step)

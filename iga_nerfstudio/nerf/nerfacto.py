@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nerfstudio.cameras.rays import RayBundle, RaySamples
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager
 from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.mlp import MLP, MLPWithHashEncoding
 from nerfstudio.fields.base_field import get_normalized_directions
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from iga_nerfstudio.adjustment import Chosen
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf import hash_encoding  # noqa: F401  (registers the table's kernel rule)
+from iga_nerfstudio.nerf.nerfacto_advice import advise
 from iga_nerfstudio.nerf.ray_adjuster import (
     AdjustedRays,
     RayAdjustmentConfig,
@@ -116,6 +119,20 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
             _show_layers(self.field)
         network = HashFieldNetwork(self.field, settings.hash_table)
         self.adjust_with(build_ray_adjuster(settings, network, self.config.num_nerf_samples_per_ray))
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The model's own; before the first step, what the scene wants is told.
+
+        Raises:
+            ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
+        """
+        pipeline = training_callback_attributes.pipeline
+        if pipeline is not None:
+            manager = cast(VanillaDataManager, pipeline.datamanager)
+            advise(self.config, manager.train_dataset, manager.dataparser)
+        return super().get_training_callbacks(training_callback_attributes)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The adjuster's, and when the proposal networks were trained last: they are at some steps only."""

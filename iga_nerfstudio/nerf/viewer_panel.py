@@ -27,7 +27,7 @@ from iga_nerfstudio.nerf.nerfstudio_fixes.frames import render_between_steps
 logger = logging.getLogger("iga_nerfstudio")
 
 # Seconds between two updates of the plots while somebody looks.
-UPDATE_SECONDS = 1.0
+UPDATE_SECONDS = 2.0
 
 
 class AdjustmentPanel(ViewerControl):

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from iga_nerfstudio.adjustment import Patches
 from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
-from iga_nerfstudio.evaluation.metrics import ImageMetrics
+from iga_nerfstudio.evaluation.metrics import ImageMetrics, psnr
+from iga_nerfstudio.evaluation.squares import side_of_squares
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import TaskConfig
@@ -114,7 +114,7 @@ class ImageTask(Task[ImageConfig]):
 
     def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
         """PSNR in dB."""
-        return {"psnr": peak_signal_noise_ratio(self.reconstruct(network), self.image, data_range=1.0).item()}
+        return {"psnr": psnr(self.reconstruct(network), self.image)}
 
     def final_metrics(self, network: CoordinateMLP) -> dict[str, float]:
         """PSNR, SSIM, and what of MS-SSIM and LPIPS the image's size and the weights at hand allow."""
@@ -128,15 +128,21 @@ class ImageTask(Task[ImageConfig]):
         """The image and its reconstruction."""
         return as_picture(self.image.numpy()), as_picture(self.reconstruct(network).numpy())
 
+    def preview(self, network: CoordinateMLP, largest_side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every k-th pixel of :meth:`comparison`'s pictures along each axis; no others are decoded."""
+        step = side_of_squares(self.image.shape[:2], largest_side)
+        found = decode(network, self._samples.grid.thinned(step), self._chunk).clamp_(0, 1)
+        return as_picture(self.image[::step, ::step].numpy()), as_picture(found.numpy())
+
     def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
         """``reconstruction.png``, ``error.png``, ``spectrum.png``, ``training.png``."""
-        truth, found = self.image.numpy(), self.reconstruct(network).numpy()
-        picture = found
-        if self.config.render_scale != 1.0:
-            picture = self.reconstruct(network, self.config.render_scale).numpy()
         names = ("reconstruction", "error", "spectrum", "training")
         paths = [folder / f"{name}.png" for name in names]
-        write_image(picture, paths[0])
+        if self.config.render_scale != 1.0:  # first, so that both resolutions are never held at once
+            write_image(self.reconstruct(network, self.config.render_scale).numpy(), paths[0])
+        truth, found = self.image.numpy(), self.reconstruct(network).numpy()
+        if self.config.render_scale == 1.0:
+            write_image(found, paths[0])
         write_whole(paths[1], partial(error_map, truth, found))
         write_whole(paths[2], partial(residual_spectrum, truth, found))
         write_whole(paths[3], partial(training_curve, record.evaluations))
@@ -155,7 +161,7 @@ def render_image(network: CoordinateMLP, image_size: tuple[int, int], points_per
         ``(H, W, C)`` in [0, 1], on the CPU.
     """
     device = next(network.parameters()).device
-    return decode(network, Grid.unit(image_size, device), points_per_chunk).clamp(0, 1)
+    return decode(network, Grid.unit(image_size, device), points_per_chunk).clamp_(0, 1)
 
 
 def load_image_task(config: ImageConfig) -> ImageTask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,8 @@ _SEPARATE_PLANES = 2
 _ASSOCIATED_ALPHA = 1
 # Pillow cuts off the lower 8 bits, which may add up where it also divides by alpha.
 _DECODER_TOLERANCE = 4.0 / 255.0
+# Values of a picture that are converted at once.
+_VALUES_AT_ONCE = 1 << 20
 # Below this opacity the colour of a resized pixel is a quotient of two rounding errors.
 _INVISIBLE = 1e-3
 
@@ -106,10 +108,24 @@ def write_image(image: NDArray[np.floating[Any]], path: Path, bits: Literal[8, 1
         raise ValueError(
             f"Images are written as PNG, but {path} ends in {path.suffix!r}. Choose a name ending in .png."
         )
-    steps = 2**bits - 1
-    levels = np.rint(np.clip(image.astype(np.float64), 0.0, 1.0) * steps).astype(np.uint8 if bits == 8 else np.uint16)
-    _, encoded = cv2.imencode(".png", _swap_red_and_blue(levels))
+    _, encoded = cv2.imencode(".png", _swap_red_and_blue(to_levels(image, bits)))
     write_file(path, encoded.tobytes())
+
+
+def to_levels(image: NDArray[np.floating[Any]], bits: Literal[8, 16] = 8) -> NDArray[Any]:
+    """The nearest integers to a picture's values.
+
+    Args:
+        image: Floating point ``(H, W, C)``; values outside [0, 1] are clipped.
+        bits: Bits per channel; white is the largest number of so many.
+
+    Returns:
+        uint8 or uint16 ``(H, W, C)``.
+    """
+    levels = np.empty(image.shape, np.uint8 if bits == 8 else np.uint16)
+    for rows in _strips(image):
+        levels[rows] = np.rint(np.clip(image[rows].astype(np.float64), 0.0, 1.0) * (2**bits - 1))
+    return levels
 
 
 def read_file(path: Path) -> bytes:
@@ -279,7 +295,12 @@ def _bits_per_sample(picture: Image.Image, content: bytes, tags: Mapping[int, An
 def _eight_bit(picture: Image.Image) -> FloatImage:
     opaque_mode = "L" if picture.mode in ("1", "L") else "RGB"
     mode = "RGBA" if picture.has_transparency_data else opaque_mode
-    return _unit_range(np.asarray(picture.convert(mode)), 8)
+    image = np.empty((picture.height, picture.width, len(mode)), dtype=np.float32)
+    for rows in _strips(image):
+        # Pillow's bytes and their copies are larger than the picture: never those of all of a large one.
+        part = picture.crop((0, rows.start, picture.width, min(rows.stop, picture.height)))
+        image[rows] = _unit_range(np.asarray(part.convert(mode)), 8)
+    return image
 
 
 def _wide_grey(picture: Image.Image, bits: int, tags: Mapping[int, Any]) -> FloatImage:
@@ -311,19 +332,32 @@ def _wide_colour(picture: Image.Image, content: bytes, tags: Mapping[int, Any], 
 
 def _check_agreement(image: FloatImage, picture: Image.Image, path: Path) -> None:
     """OpenCV returns half-decoded or turned pictures without a word: what is visible must be what Pillow sees."""
-    coarse = _unit_range(np.asarray(picture), 8)
+    levels = np.asarray(picture)
     difference = np.inf
-    if coarse.shape[:2] == image.shape[:2]:
-        opacity = coarse[..., 3:] if coarse.shape[2] == 4 else 1.0
-        difference = np.abs((image[..., :3] - coarse[..., :3]) * opacity).max()
+    if levels.shape[:2] == image.shape[:2]:
+        difference = max(_visible_difference(image[rows], _unit_range(levels[rows], 8)) for rows in _strips(image))
     if difference > _DECODER_TOLERANCE:
         raise ValueError(_refusal(path, f"is a 16-bit {picture.format} picture that two decoders read differently"))
 
 
+def _visible_difference(image: FloatImage, coarse: FloatImage) -> float:
+    """Largest difference of two pictures' colours, as far as the second one's opacity lets them show."""
+    opacity = coarse[..., 3:] if coarse.shape[2] == 4 else 1.0
+    return float(np.abs((image[..., :3] - coarse[..., :3]) * opacity).max())
+
+
 def _unit_range(levels: NDArray[Any], bits: int) -> FloatImage:
     """Integer ``(H, W)`` or ``(H, W, C)`` to float32 ``(H, W, C)`` in [0, 1]."""
-    image = levels.astype(np.float32) / np.float32(2**bits - 1)
+    image = levels.astype(np.float32)
+    image /= np.float32(2**bits - 1)
     return image[..., None] if image.ndim == 2 else image
+
+
+def _strips(image: NDArray[Any]) -> Iterator[slice]:
+    """Rows that are converted at once, so that a large picture is never held in float64 as a whole."""
+    rows = max(_VALUES_AT_ONCE // max(image[0].size, 1), 1)
+    for start in range(0, len(image), rows):
+        yield slice(start, start + rows)
 
 
 def _swap_red_and_blue(image: NDArray[Any]) -> NDArray[Any]:

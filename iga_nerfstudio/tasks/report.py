@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -14,8 +16,16 @@ import numpy as np
 from PIL import Image
 
 from iga_nerfstudio.files import write_text
+from iga_nerfstudio.tasks.image_files import to_levels
+
+# About the most bytes of a page, and of the file of each of its figures; what they leave is for the compared pictures.
+PAGE_BYTES = 9_500_000
+FIGURE_BYTES = 800_000
 
 _TEMPLATE = "report.html"
+# Qualities that JPEG is tried with before pictures are shrunk, and the longest side in pixels that it can have.
+_QUALITIES = (95, 90, 85)
+_JPEG_LARGEST_SIDE = 65_500
 
 
 def write_report(
@@ -28,6 +38,9 @@ def write_report(
     settings: str,
 ) -> None:
     """Write the report.
+
+    Pictures are embedded as PNG, which is exact. Where the page would then have more than :data:`PAGE_BYTES` they are
+    JPEG, shrunk if need be, and the page says so.
 
     Args:
         path: HTML file to write.
@@ -45,20 +58,21 @@ def write_report(
     truth, found = comparison
     if truth.shape != found.shape:
         raise ValueError(f"Pictures to compare have one size, got {truth.shape} and {found.shape}.")
+    figures = "".join(map(_figure, pictures))
+    # In the page, four bytes stand for three.
+    room = max(PAGE_BYTES - len(figures), PAGE_BYTES // 4) * 3 // 4
+    compared = _embed([Image.fromarray(to_levels(picture)) for picture in (truth, found)], room)
     template = Template((files("iga_nerfstudio.tasks") / _TEMPLATE).read_text(encoding="utf-8"))
     page = template.substitute(
         title=html.escape(title),
         metrics=_metrics_table(metrics),
         facts="".join(f"<li>{html.escape(name)}: {html.escape(str(value))}</li>" for name, value in facts.items()),
-        truth=_data_url(_png(truth)),
-        found=_data_url(_png(found)),
+        truth=compared.urls[0],
+        found=compared.urls[1],
+        note=f"<p>{compared.note}</p>" if compared.note else "",
         width=truth.shape[1],
         height=truth.shape[0],
-        pictures="".join(
-            f'<figure><img src="{_data_url(picture.read_bytes())}" alt="{html.escape(picture.stem)}">'
-            f"<figcaption>{html.escape(picture.stem)}</figcaption></figure>"
-            for picture in pictures
-        ),
+        pictures=figures,
         settings=html.escape(settings),
     )
     write_text(path, page)
@@ -69,14 +83,20 @@ def as_picture(values: np.ndarray) -> np.ndarray:
 
     Args:
         values: ``(H, W, C)`` in [0, 1]; what lies beyond is clamped. Two channels are shown as red and green.
+
+    Returns:
+        ``(H, W, 3)``, which may share the memory of ``values``.
     """
     channels = values.shape[2]
     if channels == 1:
         values = values.repeat(3, axis=2)
     elif channels == 2:
         values = np.concatenate([values, np.zeros_like(values[..., :1])], axis=2)
-    picture: np.ndarray = np.clip(values[..., :3], 0, 1)
-    return picture
+    picture = values[..., :3]
+    if picture.min() >= 0 and picture.max() <= 1:
+        return picture  # no copy of a large one for nothing
+    clamped: np.ndarray = np.clip(picture, 0, 1)
+    return clamped
 
 
 def _metrics_table(metrics: dict[str, dict[str, float]]) -> str:
@@ -91,11 +111,57 @@ def _metrics_table(metrics: dict[str, dict[str, float]]) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _figure(path: Path) -> str:
+    """A figure of the page, of a PNG file."""
+    content, name = path.read_bytes(), html.escape(path.stem)
+    figure = _Embedded([_data_url(content, "png")])
+    if len(content) > FIGURE_BYTES:
+        figure = _embed([Image.open(path).convert("RGB")], FIGURE_BYTES)
+    caption = f"{name}. {figure.note}" if figure.note else name
+    return f'<figure><img src="{figure.urls[0]}" alt="{name}"><figcaption>{caption}</figcaption></figure>'
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """Pictures in a page.
+
+    Attributes:
+        urls: Their contents as URLs.
+        note: In what they differ from the pictures themselves; empty if in nothing.
+    """
+
+    urls: Sequence[str]
+    note: str = ""
+
+
+def _embed(pictures: Sequence[Image.Image], most_bytes: int) -> _Embedded:
+    """Pictures of one size, mode RGB, as exactly as so many bytes, thousands at least, allow for all of them."""
+    contents, kind, note = next(
+        encoding for encoding in _encodings(pictures) if sum(map(len, encoding[0])) <= most_bytes
+    )
+    return _Embedded([_data_url(content, kind) for content in contents], note)
+
+
+def _encodings(pictures: Sequence[Image.Image]) -> Iterator[tuple[list[bytes], str, str]]:
+    """Contents of picture files, their kind and what to say of them, each one smaller than the one before."""
+    yield [_encoded(picture, format="PNG") for picture in pictures], "png", ""
+    width, height = pictures[0].size
+    for factor in (2**k for k in range(max(width, height).bit_length())):
+        shrunk = [picture.reduce(factor) for picture in pictures] if factor > 1 else pictures
+        new_width, new_height = shrunk[0].size
+        if max(new_width, new_height) > _JPEG_LARGEST_SIDE:
+            continue
+        smaller = f", shrunk from {width} x {height} to {new_width} x {new_height} pixels" if factor > 1 else ""
+        for quality in _QUALITIES:
+            contents = [_encoded(picture, format="JPEG", quality=quality, subsampling=0) for picture in shrunk]
+            yield contents, "jpeg", f"To keep this page small, shown as JPEG of quality {quality}{smaller}."
+
+
+def _encoded(picture: Image.Image, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(np.round(255 * picture).astype(np.uint8)).save(buffer, format="PNG")
+    picture.save(buffer, **options)
     return buffer.getvalue()
 
 
-def _data_url(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,7 +100,7 @@ def _execute(task: Task[Any], trainer: Trainer, folder: Path, console: Console) 
         console.print(f"Continuing {folder} after step {trainer.record.steps}.", markup=False, soft_wrap=True)
     with _watching(task, trainer, folder, console) as trainer.watchers:
         _train(task, trainer, folder)
-    memory = {"start_memory_mb": round(start_memory), "peak_memory_mb": round(peak_memory_mb())}
+    memory = finite({"start_memory_mb": round(start_memory, 0), "peak_memory_mb": round(peak_memory_mb(), 0)})
     if trainer.record.interrupted:
         console.print(
             f"Stopped after step {trainer.record.steps} of {config.max_num_iterations}; the state is saved. "
@@ -193,9 +192,16 @@ def finite(metrics: dict[str, float]) -> dict[str, float | None]:
 
 
 def peak_memory_mb() -> float:
-    """Largest memory use of this process so far, in MB: the GPU's where there is one, else the process's."""
+    """Largest memory use of this process so far, in MB: the GPU's where there is one, else the process's.
+
+    Not a number where the system does not tell (Windows).
+    """
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0:
         return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * _KIBIBYTE / 1e6
 

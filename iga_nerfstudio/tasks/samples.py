@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +12,9 @@ from torch import Tensor
 
 from iga_nerfstudio.adjustment import Blocks, Grouping
 from iga_nerfstudio.adjustment.grouping import DrawnGroups
+
+# Cells whose numbers and coordinates are worked out at once.
+_CELLS_AT_ONCE = 1 << 20
 
 
 def with_channels(values: np.ndarray | Tensor, num_axes: int) -> np.ndarray:
@@ -55,12 +57,38 @@ class Grid:
         return cls([torch.linspace(-1, 1, n, device=device) if n > 1 else torch.zeros(1, device=device) for n in shape])
 
     def coordinates(self, rows: Tensor) -> Tensor:
-        """Coordinates of some cells: int64 ``(k,)`` to float32 ``(k, d)``."""
+        """Coordinates of some cells: int64 ``(...)`` to float32 ``(..., d)``."""
         columns = []
-        for axis in reversed(self._axes):
+        for axis in reversed(self._axes[1:]):
             columns.append(axis[rows % len(axis)])
             rows = rows // len(axis)
+        columns.append(self._axes[0][rows])
         return torch.stack(columns[::-1], dim=-1)
+
+    def thinned(self, step: int) -> Grid:
+        """The grid of one position in so many along each axis, the first included.
+
+        Args:
+            step: Distance of the positions in cells, at least 1.
+        """
+        return Grid([axis[::step] for axis in self._axes])
+
+
+class Cells:
+    """Some cells of a grid, in an order of their own.
+
+    Args:
+        grid: The grid.
+        cells: Their numbers on it, ``(N,)``, any integers, on the grid's device.
+    """
+
+    def __init__(self, grid: Grid, cells: Tensor) -> None:
+        self._grid, self._cells = grid, cells
+        self.device = grid.device
+
+    def coordinates(self, rows: Tensor) -> Tensor:
+        """Coordinates of some of the cells: int64 ``(...)``, places in the list of them, to float32 ``(..., d)``."""
+        return self._grid.coordinates(self._cells[rows].long())
 
 
 class GridSamples:
@@ -100,19 +128,44 @@ class GridSamples:
         return self.values[rows].float()
 
 
-@dataclass(frozen=True)
 class Batch:
     """One training step's data.
 
-    Attributes:
-        inputs: Coordinates, ``(N, d)``.
+    Args:
+        places: Coordinates, ``(N, d)``, or the grid or cells that they are those of: a batch of a large picture then
+            holds no list of coordinates, which are computed for the rows that are asked for.
         target: Values there, ``(N, C)``.
+        grouping: How the rows form groups.
+
+    Attributes:
+        target: Values, ``(N, C)``.
         grouping: How the rows form groups.
     """
 
-    inputs: Tensor
-    target: Tensor
-    grouping: Grouping
+    def __init__(self, places: Tensor | Grid | Cells, target: Tensor, grouping: Grouping) -> None:
+        self._places = places
+        self.target = target
+        self.grouping = grouping
+
+    @property
+    def inputs(self) -> Tensor:
+        """All coordinates, ``(N, d)``; those of a grid's cells are computed anew."""
+        return self.inputs_at(slice(0, len(self.target)))
+
+    def inputs_at(self, rows: Tensor | slice) -> Tensor:
+        """Coordinates of some rows.
+
+        Args:
+            rows: int64 ``(...)``, or a slice from one row up to another.
+
+        Returns:
+            ``(..., d)``.
+        """
+        if isinstance(self._places, Tensor):
+            return self._places[rows]
+        if isinstance(rows, slice):
+            rows = torch.arange(rows.start, rows.stop, device=self._places.device)
+        return self._places.coordinates(rows)
 
 
 class Batches(Protocol):
@@ -142,8 +195,7 @@ class FullBatch:
 
     def __init__(self, samples: GridSamples, grouping: Blocks) -> None:
         self.num_groups = grouping.num_groups(samples.num_points)
-        rows = torch.arange(samples.num_points, device=samples.device)
-        self._batch = Batch(samples.coordinates(rows), samples.targets(rows), grouping)
+        self._batch = Batch(samples.grid, samples.values.float(), grouping)
 
     def next(self) -> Batch:
         """The same batch every time."""
@@ -193,9 +245,23 @@ class RandomGroups:
             self._position = 0
         groups = self._order[self._position : self._position + self.num_groups]
         self._position += self.num_groups
-        rows, filled = self._grouping.members(groups)
-        present = rows[filled].to(self._samples.device)
-        return Batch(self._samples.coordinates(present), self._samples.targets(present), DrawnGroups(filled))
+        cells, filled = self._members(groups)
+        samples = self._samples
+        target = torch.empty(len(cells), samples.values.shape[1], device=samples.device)
+        for start in range(0, len(cells), _CELLS_AT_ONCE):
+            part = slice(start, start + _CELLS_AT_ONCE)
+            target[part] = samples.targets(cells[part].long())
+        return Batch(Cells(samples.grid, cells), target, DrawnGroups(filled))
+
+    def _members(self, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells of k groups, ``(N,)`` on the data's device, and filled slots, bool ``(k, p)`` on the CPU."""
+        integers = torch.int32 if self._samples.num_points < 2**31 else torch.int64
+        cells, filled = [], []
+        for part in groups.split(max(_CELLS_AT_ONCE // self._grouping.group_size, 1)):
+            rows, present = self._grouping.members(part)
+            cells.append(rows[present].to(integers))
+            filled.append(present)
+        return torch.cat(cells).to(self._samples.device), torch.cat(filled)
 
     def state_dict(self) -> dict[str, Any]:
         """Order and position of the epoch, and the random state."""

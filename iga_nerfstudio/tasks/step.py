@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from iga_nerfstudio.adjustment import InductiveGradientAdjuster
+from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster
 from iga_nerfstudio.adjustment.representatives import BY_RESIDUAL
 from iga_nerfstudio.tasks.samples import Batch, Grid
 
@@ -42,12 +42,13 @@ def accumulate_gradient(
         The prediction, ``(N, C)`` float32, detached.
     """
     adjuster.grouping = batch.grouping
-    inputs, target = batch.inputs, batch.target
-    if len(inputs) <= points_per_chunk:
+    target = batch.target
+    if len(target) <= points_per_chunk:
+        inputs = batch.inputs
         prediction = _run(network, inputs, mixed_precision)
         mse_loss(adjuster(prediction, inputs, target), target).backward()
         return prediction.detach()
-    if inputs.device.type == "cpu":
+    if target.device.type == "cpu":
         points_per_chunk = min(points_per_chunk, BLOCK)
     if not adjuster.active:
         return _plain_chunks(network, batch, points_per_chunk, mixed_precision)
@@ -61,34 +62,30 @@ def _adjusted_chunks(
     points_per_chunk: int,
     mixed_precision: bool,
 ) -> Tensor:
-    # The rows of every group; inputs and targets arranged like that would be copies of all of them.
-    rows = batch.grouping.split(torch.arange(len(batch.inputs), device=batch.inputs.device))
-    n, p = rows.shape
+    n, p = batch.grouping.num_groups(len(batch.target)), batch.grouping.group_size
+    device, rows = batch.target.device, _SlotRows(batch)
 
-    def squared_residuals(prediction: Tensor, start: int = 0) -> Tensor:
-        return (prediction - batch.target[start : start + len(prediction)]).square().sum(-1)
+    def predicted(chunk: slice) -> Tensor:
+        return _run(network, batch.inputs_at(chunk), mixed_precision)
 
     def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
         scores = None
         if adjuster.representative in BY_RESIDUAL:
             with torch.no_grad():
-                parts = [
-                    squared_residuals(_run(network, part, mixed_precision), index * points_per_chunk)
-                    for index, part in enumerate(batch.inputs.split(points_per_chunk))
-                ]
-            scores = batch.grouping.split(torch.cat(parts))
-        chosen = adjuster.choose((n, p), scores, rows.device)
-        return (batch.inputs[chosen.gather(rows)],), chosen.weights
+                scores = batch.grouping.split(_squared_residuals(batch, points_per_chunk, predicted))
+        chosen = adjuster.choose((n, p), scores, device)
+        picked = rows.at(chosen.slots)
+        return (batch.inputs_at(picked[:, 0] if picked.shape[1] == 1 else picked),), chosen.weights
 
-    transform = adjuster.transform_for(n, representatives, rows.device)
+    transform = adjuster.transform_for(n, representatives, device)
     slots = max(points_per_chunk // n, 1)
     mask = batch.grouping.mask
     predictions = torch.empty_like(batch.target)
     for start in range(0, p, slots):
-        part = rows[:, start : start + slots]
-        filled = None if mask is None else mask[:, start : start + slots].to(part.device)
+        part = rows.at(torch.arange(start, min(start + slots, p), device=device)[None])
+        filled = None if mask is None else mask[:, start : start + slots].to(device)
         chunk = part.flatten() if filled is None else part[filled]
-        values = _run(network, batch.inputs[chunk], mixed_precision)
+        values = _run(network, batch.inputs_at(chunk), mixed_precision)
         truth = batch.target[chunk]
         predictions[chunk] = values.detach()
         if filled is None:
@@ -99,17 +96,64 @@ def _adjusted_chunks(
             values, truth = (empty.masked_scatter(filled[..., None], x) for x in (values, truth))
         loss = mse_loss(adjuster.rebalance(values, transform), truth, reduction="sum") / batch.target.numel()
         loss.backward()
-    adjuster.remember(batch.grouping.split(squared_residuals(predictions)))
+    if adjuster.representative == "previous_residual":  # others would not remember them
+        adjuster.remember(batch.grouping.split(_squared_residuals(batch, points_per_chunk, predictions.__getitem__)))
     return predictions
 
 
 def _plain_chunks(network: nn.Module, batch: Batch, points_per_chunk: int, mixed_precision: bool) -> Tensor:
-    predictions = []
-    for part, target in zip(batch.inputs.split(points_per_chunk), batch.target.split(points_per_chunk), strict=True):
-        prediction = _run(network, part, mixed_precision)
-        (mse_loss(prediction, target, reduction="sum") / batch.target.numel()).backward()
-        predictions.append(prediction.detach())
-    return torch.cat(predictions)
+    predictions = torch.empty_like(batch.target)
+    for chunk in _row_chunks(batch, points_per_chunk):
+        prediction = _run(network, batch.inputs_at(chunk), mixed_precision)
+        (mse_loss(prediction, batch.target[chunk], reduction="sum") / batch.target.numel()).backward()
+        predictions[chunk] = prediction.detach()
+    return predictions
+
+
+def _squared_residuals(batch: Batch, points_per_chunk: int, predicted: Callable[[slice], Tensor]) -> Tensor:
+    """Squared residual of every row, ``(N,)``, given the prediction for some rows."""
+    residuals = batch.target.new_empty(len(batch.target))
+    for chunk in _row_chunks(batch, points_per_chunk):
+        residuals[chunk] = (predicted(chunk) - batch.target[chunk]).square().sum(-1)
+    return residuals
+
+
+def _row_chunks(batch: Batch, points_per_chunk: int) -> Iterator[slice]:
+    """The rows of a batch, so many at a time."""
+    for start in range(0, len(batch.target), points_per_chunk):
+        yield slice(start, min(start + points_per_chunk, len(batch.target)))
+
+
+class _SlotRows:
+    """Which row of a batch lies in a slot of a group; for blocks of a grid without a table of them all."""
+
+    def __init__(self, batch: Batch) -> None:
+        grouping, num_rows, device = batch.grouping, len(batch.target), batch.target.device
+        self._table: Tensor | None = None
+        if not isinstance(grouping, Blocks):
+            integers = torch.int32 if num_rows < 2**31 else torch.int64
+            self._table = grouping.split(torch.arange(num_rows, dtype=integers, device=device))
+            return
+        self._shape, self._block_size = grouping.shape, grouping.block_size
+        groups = torch.arange(grouping.num_groups(num_rows), device=device)
+        self._blocks = torch.unravel_index(groups, grouping.blocks_per_axis)
+
+    def at(self, slots: Tensor) -> Tensor:
+        """Rows in some slots of every group.
+
+        Args:
+            slots: int64 ``(n, k)``, or ``(1, k)`` where they are the same of all groups.
+
+        Returns:
+            int64 ``(n, k)``, meaningless in empty slots.
+        """
+        if self._table is not None:
+            return self._table.gather(1, slots.expand(len(self._table), -1)).long()
+        rows = torch.zeros_like(slots)
+        offsets = torch.unravel_index(slots, self._block_size)
+        for block, offset, size, cells in zip(self._blocks, offsets, self._block_size, self._shape, strict=True):
+            rows = rows * cells + block[:, None] * size + offset
+        return rows
 
 
 def _run(network: nn.Module, inputs: Tensor, mixed_precision: bool) -> Tensor:
@@ -155,5 +199,10 @@ def decode(network: nn.Module, grid: Grid, points_per_chunk: int) -> Tensor:
     Returns:
         ``(n_1, ..., n_d, C)`` float32 on the CPU.
     """
-    parts = [values.cpu() for _rows, values in decode_chunks(network, grid, points_per_chunk)]
-    return torch.cat(parts).reshape(*grid.shape, -1)
+    found, start = torch.empty(0), 0
+    for rows, values in decode_chunks(network, grid, points_per_chunk):
+        if start == 0:  # filled part by part: to join a list of them takes twice the memory
+            found = values.new_empty(grid.num_points, values.shape[-1], device="cpu")
+        found[start : start + len(rows)] = values
+        start += len(rows)
+    return found.reshape(*grid.shape, -1)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from iga_nerfstudio.adjustment import Blocks
+from iga_nerfstudio.evaluation.squares import side_of_squares
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import TaskConfig
@@ -72,6 +73,20 @@ class Task(ABC, Generic[AnyConfig]):
     @abstractmethod
     def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
         """Ground truth and what the network makes of it, as pictures of one size, ``(H, W, 3)`` in [0, 1]."""
+
+    def preview(self, network: CoordinateMLP, largest_side: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same for a glance while training: thinned to at most so many pixels along each side.
+
+        Args:
+            network: The network.
+            largest_side: Most pixels along a side.
+
+        Returns:
+            Two pictures of one size, ``(H, W, 3)`` in [0, 1].
+        """
+        truth, found = self.comparison(network)
+        step = side_of_squares(truth.shape[:2], largest_side)
+        return truth[::step, ::step], found[::step, ::step]
 
     @abstractmethod
     def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:

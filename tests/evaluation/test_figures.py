@@ -90,6 +90,39 @@ def test_error_map_of_narrow_and_equal_images(tmp_path, drawn, height, width):
     assert drawn[0].axes[0].images[0].get_clim() == (0, 1)
 
 
+def test_a_large_error_map_shows_means_and_says_so(tmp_path, composed, monkeypatch):
+    monkeypatch.setattr(figures_module, "MAP_SIDE", 16)
+    monkeypatch.setattr(figures_module, "_VALUES_AT_ONCE", 500)  # several strips
+    truth, result = picture(0, 24, 40), picture(1, 24, 40)
+    result[3, 5] = 1 - truth[3, 5].round()  # one pixel is worse than any mean
+    error_map(truth, result, tmp_path / "a.png")
+    (image,) = composed[0].axes[0].images
+    error = 255 * np.abs(truth - result).mean(axis=-1)
+    expected = [[error[i : i + 3, j : j + 3].mean() for j in range(0, 40, 3)] for i in range(0, 24, 3)]
+    np.testing.assert_allclose(image.get_array(), expected)
+    assert image.get_clim() == (0, np.max(expected))
+    title = composed[0].axes[0].get_title()
+    assert title == f"mean {error.mean():.3g}, largest {error.max():.3g}\nshown: means over 3 x 3 pixels"
+    assert error.max() > 1.2 * np.max(expected)
+
+
+def test_a_large_spectrum_is_drawn_at_its_frequencies(tmp_path, composed, monkeypatch):
+    monkeypatch.setattr(figures_module, "MAP_SIDE", 16)
+    columns = np.arange(48)
+    wave = np.broadcast_to(0.5 + 0.4 * np.cos(2 * np.pi * 0.25 * columns)[None, :, None], (32, 48, 1))
+    residual_spectrum(wave, np.full_like(wave, 0.5), tmp_path / "a.png")
+    image = next(axis for axis in composed[0].axes if axis.images).images[0]
+    assert image.get_array().shape == (11, 16)
+    left, right, bottom, top = image.get_extent()
+    assert (left, right) == pytest.approx((-0.5 - 0.5 / 48, 0.5 - 0.5 / 48))
+    row, column = np.unravel_index(image.get_array()[:, 8:].argmax(), (11, 8))
+    assert left + (column + 8 + 0.5) * (right - left) / 16 == pytest.approx(0.25, abs=1 / 16)
+    assert top + (row + 0.5) * (bottom - top) / 11 == pytest.approx(0.0, abs=1 / 11)
+    # The rings are those of all frequencies.
+    rings = next(axis for axis in composed[0].axes if axis.get_lines()).get_lines()[0]
+    np.testing.assert_allclose(rings.get_ydata(), radial_energy(wave[..., 0], 24)[1])
+
+
 def test_residual_spectrum_shares_one_colour_scale(tmp_path, drawn):
     truth, result = picture(0, 64, 48), picture(0, 64, 48) * 0.9
     residual_spectrum(truth, result, tmp_path / "a.png")

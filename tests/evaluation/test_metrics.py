@@ -13,8 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv2d
-from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+from torch.nn.functional import avg_pool2d, conv2d, interpolate
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
 from iga_nerfstudio.evaluation import metrics as metrics_module
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
@@ -298,6 +301,97 @@ def test_a_backbone_that_is_no_state_dict_is_refused_at_once(tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds a list, not a state dict"):
         ImageMetrics(tmp_path / "list.pth")
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Makes images be compared in strips of a few rows and tiles of a few cells."""
+
+    def turn_on(pixels: int = 1200) -> None:
+        monkeypatch.setattr(metrics_module, "PIXELS_AT_ONCE", 1)
+        monkeypatch.setattr(metrics_module, "_STRIP_PIXELS", pixels)
+        monkeypatch.setattr(metrics_module, "_LPIPS_TILE", 3)
+
+    return turn_on
+
+
+def smooth(channels: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Pictures that are alike at coarse scales, so that no scale's term is clamped to 0."""
+    generator = torch.Generator().manual_seed(height * width)
+    coarse = torch.rand(1, channels, height // 8 + 2, width // 8 + 2, generator=generator, dtype=torch.float64)
+    truth = interpolate(coarse, size=(height, width), mode="bilinear")[0].movedim(0, -1)
+    return truth + 0.1 * torch.randn(truth.shape, generator=generator, dtype=torch.float64), truth
+
+
+@pytest.fixture
+def in_double(monkeypatch):
+    """Similarities in float64, where a row counted twice or beside a wrong border would show."""
+
+    def planes(image: Tensor) -> Tensor:
+        return image.detach().double().movedim(-1, 0)[None].clamp(0, 1)
+
+    monkeypatch.setattr(metrics_module, "_planes", planes)
+
+
+@pytest.mark.parametrize("pixels", [1, 300, 900])
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(11, 11, 1), (12, 40, 3), (37, 23, 4), (48, 31, 3), (23, 90, 1)]
+)
+def test_similarity_in_strips_is_that_of_the_whole(in_double, in_parts, height, width, channels, pixels):
+    rendering, truth = smooth(channels, height, width)
+    ssim, psnr = metrics_module._ssim(rendering, truth), metrics_module.psnr(rendering, truth)
+    planes = [metrics_module._planes(image) for image in (rendering, truth)]
+    contrast = structural_similarity_index_measure(*planes, data_range=1.0, return_contrast_sensitivity=True)[1].item()
+    halved = avg_pool2d(planes[0], 2)[0].movedim(0, -1)
+    in_parts(pixels)
+    assert metrics_module._ssim(rendering, truth) == pytest.approx(ssim, rel=1e-12)
+    assert metrics_module._contrast(rendering, truth) == pytest.approx(contrast, rel=1e-12)
+    assert torch.equal(metrics_module._halved(rendering), halved)
+    # The library's logarithm of 10 is of float32.
+    assert metrics_module.psnr(rendering, truth) == pytest.approx(psnr, rel=1e-7)
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(176, 176, 1), (181, 177, 3), (177, 263, 4)])
+def test_every_similarity_in_strips_is_that_of_the_whole(in_parts, offline, height, width, channels):
+    rendering, truth = smooth(channels, height, width)
+    whole = ImageMetrics()(rendering, truth)
+    in_parts(5000)
+    assert set(whole) == {"psnr", "ssim", "ms_ssim"}
+    assert ImageMetrics()(rendering, truth) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 200), (150, 211), (97, 260), (31, 300)])
+def test_lpips_in_tiles_is_that_of_the_whole(metrics, in_parts, height, width):
+    rendering, truth = images(height=height, width=width)
+    whole = metrics(rendering, truth)
+    in_parts()
+    assert metrics(rendering, truth) == pytest.approx(whole, rel=1e-6)
+
+
+def test_tiles_cover_every_pixel_and_cell_once():
+    for length in (*range(31, 200), 4000, 4001, 16 * 52, 16 * 53 - 1):
+        tiles = list(metrics_module._lpips_tiles(length))
+        assert tiles[0].pixels.start == 0
+        assert tiles[-1].pixels.stop == length
+        starts = [tile.pixels.start // 16 + tile.start for tile in tiles]
+        stops = [None if tile.stop is None else tile.pixels.start // 16 + tile.stop for tile in tiles]
+        assert starts == [0, *stops[:-1]]
+        assert stops[-1] is None
+
+
+def test_equal_images_in_strips(in_parts, offline):
+    truth = images(height=180, width=180)[1]
+    in_parts()
+    found = ImageMetrics()(truth, truth)
+    assert found == {"psnr": float("inf"), "ssim": pytest.approx(1.0), "ms_ssim": pytest.approx(1.0)}
+
+
+def test_opposite_images_have_no_ms_ssim_in_strips_either(in_parts, offline):
+    """Negative terms count as 0, as in the library."""
+    truth = images(height=180, width=180, channels=1)[1]
+    whole = ImageMetrics()(1 - truth, truth)
+    in_parts()
+    assert whole["ms_ssim"] == ImageMetrics()(1 - truth, truth)["ms_ssim"] == 0.0
 
 
 def test_images_that_do_not_compare():

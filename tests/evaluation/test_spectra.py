@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iga_nerfstudio.evaluation import spectra as spectra_module
 from iga_nerfstudio.evaluation.spectra import dominant_frequencies, log_spectrum, radial_energy, relative_dft_error
 
 RATE = 200.0
@@ -238,6 +239,24 @@ def test_a_plane_wave_is_in_one_ring():
 def test_no_ring_is_empty(side):
     image = np.random.default_rng(1).random((side, 3))
     assert np.isfinite(radial_energy(image, 32)[1]).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (13, 9), (7, 20), (1, 8)])
+def test_a_spectrum_over_squares_holds_their_energy(height, width):
+    image = np.random.default_rng(2).random((height, width))
+    energies = 10 ** (2 * log_spectrum(image))
+    expected = [[energies[i : i + 3, j : j + 3].mean() for j in range(0, width, 3)] for i in range(0, height, 3)]
+    np.testing.assert_allclose(10 ** (2 * log_spectrum(image, side=3)), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("height", "width"), [(12, 12), (13, 9), (9, 14)])
+@pytest.mark.parametrize("side", [1, 2, 5])
+def test_strips_change_nothing(monkeypatch, height, width, side):
+    image = np.random.default_rng(2).random((height, width)).astype(np.float32)
+    spectrum, (_, energy) = log_spectrum(image, side), radial_energy(image, 4)
+    monkeypatch.setattr(spectra_module, "_VALUES_AT_ONCE", 2 * width)
+    np.testing.assert_allclose(log_spectrum(image, side), spectrum, atol=1e-10)
+    np.testing.assert_allclose(radial_energy(image, 4)[1], energy, rtol=1e-12)
 
 
 def test_images_without_a_spectrum():

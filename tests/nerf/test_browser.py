@@ -23,7 +23,11 @@ from tests.nerf.test_command_line import COMMANDS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # CI installs it.
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH (Debian: apt-get install chromium)"),
+    # A browser without a GPU draws on the cores that train.
+    pytest.mark.timeout(600),
+]
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
 # Screenshots for the docs go there if it is set.
 PICTURES = os.environ.get("IGA_PICTURES")
@@ -53,9 +57,8 @@ class Training:
             "--experiment-name", "live",
             "--timestamp", "run", "--vis", "viewer+tensorboard", "--viewer.websocket-port", port,
             "--max-num-iterations", 100000, "--pipeline.model.hidden-dim", 16, "--machine.device-type", "cpu",
-            # The viewer renders 512 pixels high, and training waits for it.
             "--pipeline.model.num-coarse-samples", 8, "--pipeline.model.num-importance-samples", 8,
-            "--pipeline.datamanager.train-num-rays-per-batch", 128, "--logging.steps-per-log", 2,
+            "--pipeline.datamanager.train-num-rays-per-batch", 128, "--logging.steps-per-log", 4,
             "--steps-per-eval-image", 100000, "--steps-per-eval-batch", 100000,
             "--viewer.max-num-display-images", 8, "--steps-per-save", 40,
         ]  # fmt: skip
@@ -112,7 +115,7 @@ def pixels(page: Any) -> np.ndarray:
 
 
 def steps(training: Training) -> int:
-    return max(step for step, _ in training.scalar("Train Metrics Dict/iga/end"))
+    return int(re.findall(r"^(\d+) \(", training.log, re.MULTILINE)[-1])
 
 
 def goes_on(training: Training) -> None:

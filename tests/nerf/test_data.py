@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
-from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig, box_average
+from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
+from iga_nerfstudio.nerf.images import box_average
 from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 
 

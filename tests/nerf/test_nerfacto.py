@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.configs.method_configs import method_configs
+from nerfstudio.engine.callbacks import TrainingCallbackAttributes
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.field_components.encodings import HashEncoding
 from nerfstudio.field_components.field_heads import FieldHeadNames
@@ -244,6 +245,17 @@ def test_a_table_that_the_kernel_cannot_reach_is_refused(
     monkeypatch.setitem(SMALL, "implementation", "tcnn")
     with pytest.raises(ValueError, match=r"implementation torch, or .*hash_table False"):
         make_pipeline(hash_table=True)
+
+
+def test_what_a_scene_wants_is_said_before_training(
+    make_pipeline: PipelineFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(SMALL, "background_color", "last_sample")
+    pipeline = make_pipeline()
+    assert not caplog.text
+    attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=None)
+    pipeline.model.get_training_callbacks(attributes)
+    assert "do not fit this scene. Add --pipeline.model.background-color white." in caplog.text
 
 
 def test_settings_are_nerfactos() -> None:

@@ -246,6 +246,45 @@ class TestSixteenBits:
         check(image[..., :3].copy(), levels.repeat(3, axis=2), 65535)
 
 
+class TestStrips:
+    """Pictures are converted some rows at a time; here two rows of three values each."""
+
+    @pytest.fixture(autouse=True)
+    def few_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(image_files, "_VALUES_AT_ONCE", 2 * 3 * WIDTH)
+
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_eight_bits(self, tmp_path: Path, channels: int) -> None:
+        levels = noise(channels)
+        path = save(tmp_path / "a.png", Image.fromarray(levels if channels > 1 else levels[..., 0]))
+        check(read_image(path), levels, 255)
+
+    def test_palette_with_a_transparent_colour_that_few_rows_have(self, tmp_path: Path) -> None:
+        colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]], dtype=np.uint8)
+        indices = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+        indices[3, 2] = 1
+        indices[4] = 2
+        picture = Image.fromarray(indices, "P")
+        picture.putpalette(colours.tobytes())
+        image = read_image(save(tmp_path / "a.png", picture, transparency=1))
+        check(image, np.dstack([colours[indices], 255 * (indices != 1)]), 255)
+
+    @pytest.mark.parametrize("bits", [8, 16])
+    def test_round_trip(self, tmp_path: Path, bits: Any) -> None:
+        levels = noise(3, np.uint8 if bits == 8 else np.uint16)
+        write_image(levels.astype(np.float32) / np.float32(2**bits - 1), tmp_path / "a.png", bits)
+        check(read_image(tmp_path / "a.png"), levels, 2**bits - 1)
+
+    def test_decoders_that_disagree_in_the_last_row(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        levels = noise(3, np.uint16)
+        path = put(tmp_path / "a.png", png(levels, RGB))
+        wrong = levels[..., ::-1].copy()
+        wrong[-1] = 0
+        monkeypatch.setattr(image_files.cv2, "imdecode", lambda *_: wrong)
+        with pytest.raises(ValueError, match="two decoders read differently"):
+            read_image(path)
+
+
 class TestOrientation:
     @pytest.mark.parametrize("orientation", UPRIGHT)
     @pytest.mark.parametrize("ending", ["png", "tif", "webp"])

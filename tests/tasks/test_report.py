@@ -13,6 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks import report
 from iga_nerfstudio.tasks.cli import main
 from iga_nerfstudio.tasks.config import MachineConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, load_image_task
@@ -57,6 +58,89 @@ def test_everything_is_inside(tmp_path: Path) -> None:
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "http" not in page
     assert "$" not in page
+    assert "JPEG" not in page
+
+
+def jpegs_in(page: str) -> dict[str, Image.Image]:
+    found = re.findall(r'alt="([^"]*)"[^>]*?src="data:image/jpeg;base64,([^"]+)"', page)
+    found += [(alt, data) for data, alt in re.findall(r'<img src="data:image/jpeg;base64,([^"]+)" alt="([^"]*)"', page)]
+    return {alt: Image.open(io.BytesIO(base64.b64decode(data))) for alt, data in found}
+
+
+def photograph(height: int, width: int, noise: float) -> np.ndarray:
+    """A smooth picture with as much noise as a sensor's, which is most of what a file of it takes."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    smooth = np.stack([0.5 + 0.3 * np.sin(9 * x + 4 * y), 0.2 + 0.5 * x, 0.3 + 0.4 * y * x], axis=-1)
+    return (smooth + np.random.default_rng(0).normal(0, noise, smooth.shape)).clip(0, 1).astype(np.float32)
+
+
+def report_on(path: Path, truth: np.ndarray, found: np.ndarray, pictures: list[Path] | None = None) -> str:
+    write_report(path, "large", {"last": {"psnr": 30.0}}, {}, (truth, found), pictures or [], "")
+    return path.read_text()
+
+
+def test_pictures_too_large_for_png_are_jpeg_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "PAGE_BYTES", 400_000)
+    truth = photograph(300, 400, 0.05)
+    page = report_on(tmp_path / "report.html", truth, truth[:, ::-1])
+    inside = jpegs_in(page)
+    assert set(inside) == {"ground truth", "reconstruction"}
+    for name, expected in (("ground truth", truth), ("reconstruction", truth[:, ::-1])):
+        picture = np.asarray(inside[name]) / 255
+        assert picture.shape == expected.shape
+        assert np.abs(picture - expected).mean() < 0.02
+    assert "shown as JPEG of quality 95." in page
+    assert len(page) < 400_000 + 20_000
+
+
+def test_a_page_of_noise_that_no_file_holds_in_less_stays_under_10_mb(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    names = [tmp_path / f"{name}.png" for name in ("error", "spectrum", "training")]
+    for name in names:
+        Image.fromarray(random.integers(0, 256, (500, 700, 3), dtype=np.uint8)).save(name)
+    truth, found = random.random((2, 1300, 1700, 3), dtype=np.float32)
+    page = report_on(tmp_path / "report.html", truth, found, names)
+    assert 5e6 < len(page) < 10e6
+    assert {"ground truth", "reconstruction"} <= set(jpegs_in(page))
+
+
+def test_pictures_too_large_for_jpeg_are_shrunk_and_the_page_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "PAGE_BYTES", 80_000)
+    truth = photograph(333, 500, 0.1)
+    page = report_on(tmp_path / "report.html", truth, truth)
+    inside = jpegs_in(page)
+    assert inside["ground truth"].size == inside["reconstruction"].size == (250, 167)
+    assert "shrunk from 500 x 333 to 250 x 167 pixels." in page
+    # The page goes on counting in the picture's own pixels.
+    assert 'width="500" height="333"' in page
+    assert "{ width: 500, height: 333 }" in page
+    assert len(page) < 80_000 + 20_000
+
+
+def test_pictures_with_more_pixels_along_a_side_than_jpeg_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "PAGE_BYTES", 80_000)
+    truth = photograph(2, 70_000, 0.1)
+    assert jpegs_in(report_on(tmp_path / "report.html", truth, truth))["ground truth"].size[0] <= 35_000
+
+
+def test_figures_too_large_are_jpeg_and_the_page_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "FIGURE_BYTES", 20_000)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "spectrum.png")
+    Image.new("RGB", (400, 300), (9, 8, 7)).save(tmp_path / "training.png")
+    small = np.zeros((4, 4, 3))
+    page = report_on(tmp_path / "report.html", small, small, [tmp_path / "spectrum.png", tmp_path / "training.png"])
+    assert set(jpegs_in(page)) == {"spectrum"}
+    assert {"training", "ground truth"} <= set(pictures_in(page))
+    assert re.search(r"<figcaption>spectrum\. To keep this page small, shown as JPEG of quality \d+", page)
+    assert "<figcaption>training</figcaption>" in page
+    assert len(page) < 40_000
 
 
 def test_pictures_of_different_sizes_are_refused(tmp_path: Path) -> None:
@@ -78,6 +162,26 @@ def test_an_image_is_compared_with_its_reconstruction() -> None:
     truth, found = task.comparison(network)
     assert np.array_equal(truth, image.repeat(3, axis=2))
     assert np.array_equal(found[..., 0], task.reconstruct(network).numpy()[..., 0])
+    # The image itself, not a copy of it.
+    coloured = ImageTask(task.config, image.repeat(3, axis=2))
+    assert np.shares_memory(coloured.comparison(initial_network(task.config, coloured.sizes))[0], coloured.image)
+
+
+def test_a_preview_is_the_comparison_thinned() -> None:
+    image = np.random.default_rng(0).random((60, 101, 3), dtype=np.float32)
+    config = ImageConfig(adjustment=TaskAdjustmentConfig(enabled=False), **SMALL)
+    signal = SignalConfig(frequencies=(2.0,), num_samples=64, adjustment=TaskAdjustmentConfig(enabled=False), **SMALL)
+    for task, side, shape in (
+        (ImageTask(config, image), 40, (20, 34, 3)),
+        (ImageTask(config, image), 512, (60, 101, 3)),
+        (load_signal_task(signal), 320, (120, 320, 3)),
+    ):
+        network = initial_network(task.config, task.sizes)
+        whole, preview = task.comparison(network), task.preview(network, side)
+        step = -(-max(whole[0].shape) // side)
+        for full, thinned in zip(whole, preview, strict=True):
+            assert thinned.shape == shape
+            np.testing.assert_allclose(thinned, full[::step, ::step], atol=1e-6)
 
 
 @pytest.mark.parametrize("target", ["occupancy", "distance"])

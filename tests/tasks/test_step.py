@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from iga_nerfstudio.adjustment import InductiveGradientAdjuster, Intervals, Patches, choose, per_sample_entk
+from iga_nerfstudio.adjustment import (
+    Blocks,
+    Grouping,
+    InductiveGradientAdjuster,
+    Intervals,
+    Patches,
+    choose,
+    per_sample_entk,
+)
 from iga_nerfstudio.adjustment.grouping import DrawnGroups
 from iga_nerfstudio.networks import NetworkConfig, build_network
+from iga_nerfstudio.tasks import samples as samples_module
 from iga_nerfstudio.tasks import step as step_module
 from iga_nerfstudio.tasks.samples import Batch, FullBatch, Grid, GridSamples, RandomGroups
 from iga_nerfstudio.tasks.step import accumulate_gradient, decode, decode_chunks
@@ -193,14 +204,54 @@ def test_mixed_precision_keeps_the_kernel_and_the_loss_in_float32() -> None:
 @settings(deadline=None, max_examples=40)
 @given(shape=st.lists(st.integers(1, 7), min_size=1, max_size=3), data=st.data())
 def test_members_are_the_rows_that_split_puts_in_a_group(shape: list[int], data: st.DataObject) -> None:
-    from iga_nerfstudio.adjustment import Blocks
-
     blocks = Blocks(shape, [data.draw(st.integers(1, n)) for n in shape])
     rows = torch.arange(blocks.num_inputs)
     table = blocks.split(rows + 1) - 1  # empty slots read as zero, so -1 here
     groups = torch.randperm(len(table))
     found, filled = blocks.members(groups)
     assert torch.equal(torch.where(filled, found, -1), table[groups])
+
+
+@settings(deadline=None, max_examples=40)
+@given(shape=st.lists(st.integers(1, 7), min_size=1, max_size=3), drawn=st.booleans(), data=st.data())
+def test_rows_of_slots_are_those_that_split_puts_there(shape: list[int], drawn: bool, data: st.DataObject) -> None:
+    grouping: Grouping = Blocks(shape, [data.draw(st.integers(1, n)) for n in shape])
+    if drawn and grouping.mask is not None:
+        grouping = DrawnGroups(grouping.mask)
+    num_rows = math.prod(shape)
+    table = grouping.split(torch.arange(num_rows))
+    n, p = table.shape
+    filled = torch.ones(n, p, dtype=torch.bool) if grouping.mask is None else grouping.mask
+    rows = step_module._SlotRows(Batch(torch.zeros(num_rows, 1), torch.zeros(num_rows, 1), grouping))
+    slots = torch.randint(p, (n, 3))
+    assert torch.equal(rows.at(slots)[filled.gather(1, slots)], table.gather(1, slots)[filled.gather(1, slots)])
+    same = torch.arange(p)[None, p // 2 :]
+    assert rows.at(same).shape == (n, p - p // 2)
+    assert torch.equal(rows.at(same)[filled[:, p // 2 :]], table[:, p // 2 :][filled[:, p // 2 :]])
+
+
+def test_a_batch_of_a_grid_is_that_of_its_coordinates() -> None:
+    grid = Grid.unit((5, 7))
+    lazy, listed = (
+        Batch(places, torch.rand(35, 2), Patches((5, 7), 2)) for places in (grid, grid.coordinates(torch.arange(35)))
+    )
+    assert torch.equal(lazy.inputs, listed.inputs)
+    for rows in (torch.tensor([[3, 34], [0, 3]]), slice(4, 20)):
+        assert torch.equal(lazy.inputs_at(rows), listed.inputs_at(rows))
+
+
+def test_a_full_batch_holds_the_data_once() -> None:
+    """No copy of a large picture, and no list of its coordinates."""
+    samples = GridSamples(Grid.unit((8, 8)), torch.rand(64, 3))
+    batch = FullBatch(samples, Patches((8, 8), 4)).next()
+    assert batch.target.data_ptr() == samples.values.data_ptr()
+    seen: list[int] = []
+    coordinates = samples.grid.coordinates
+    samples.grid.coordinates = lambda rows: seen.append(rows.numel()) or coordinates(rows)  # type: ignore[method-assign,func-returns-value]
+    network = build_network(NetworkConfig("pe", hidden_dim=8, hidden_layers=2), 2, 3)
+    adjuster = InductiveGradientAdjuster(network, batch.grouping, 2)
+    accumulate_gradient(network, adjuster, batch, 16)
+    assert max(seen) == 16
 
 
 @settings(deadline=None, max_examples=40)
@@ -243,6 +294,24 @@ def test_a_ragged_group_comes_with_its_own_coordinates() -> None:
     assert len(batch.inputs) == 10
 
 
+def test_groups_found_some_after_the_other_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batch() -> Batch:
+        samples = GridSamples(Grid.unit((13, 11)), torch.arange(143 * 2).reshape(143, 2))
+        return RandomGroups(samples, Patches((13, 11), 3), groups_per_batch=17, seed=1).next()
+
+    whole = batch()
+    monkeypatch.setattr(samples_module, "_CELLS_AT_ONCE", 20)
+    parts = batch()
+    assert torch.equal(parts.inputs, whole.inputs)
+    assert torch.equal(parts.target, whole.target)
+    assert parts.grouping.mask is not None
+    assert torch.equal(parts.grouping.mask, whole.grouping.mask)
+    # Coordinates and values are of the same cells.
+    cells = parts.target[:, 0].long() // 2
+    assert torch.equal(parts.inputs, Grid.unit((13, 11)).coordinates(cells))
+    assert torch.equal(parts.inputs_at(torch.tensor([5, 3])), parts.inputs[[5, 3]])
+
+
 def test_batches_larger_than_the_data_are_refused() -> None:
     samples = GridSamples(Grid.unit((10,)), torch.zeros(10, 1))
     with pytest.raises(ValueError, match="12 groups cannot be drawn from 3 groups of 4 points"):
@@ -254,6 +323,7 @@ def test_grid_rows_run_in_row_major_order_and_values_must_fit() -> None:
     expected = torch.cartesian_prod(torch.linspace(-1, 1, 2), torch.linspace(-1, 1, 3))
     assert torch.equal(grid.coordinates(torch.arange(6)), expected)
     assert torch.equal(Grid.unit((1,)).coordinates(torch.tensor([0])), torch.zeros(1, 1))
+    assert torch.equal(grid.thinned(2).coordinates(torch.arange(2)), expected[[0, 2]])
     with pytest.raises(ValueError, match=r"needs \(6, C\) values"):
         GridSamples(grid, torch.zeros(5, 1))
 

@@ -28,11 +28,11 @@ from torch.func import functional_call
 from iga_nerfstudio.nerf.fair_lock import FairLock
 
 # What a slice may take of the time that training has had since the last one.
-_SHARE = 0.6
+_SHARE = 0.4
 # Rays of a slice.
 _FEWEST, _MOST, _FIRST = 64, 1 << 14, 256
 # Seconds that a still frame may take to compute; its size follows.
-_SECONDS_PER_FRAME = 2.5
+_SECONDS_PER_FRAME = 1.6
 # Pixels along the longer side.
 _SIZES = (512, 384, 256, 192, 128)
 
