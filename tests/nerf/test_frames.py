@@ -159,7 +159,7 @@ def test_the_size_of_a_frame_follows_the_machine(
 ) -> None:
     pipeline = make_pipeline()
     clock = [0.0]
-    for seconds, size in ((1e-4, 512), (0.02, 192), (10.0, 128)):
+    for seconds, size in ((1e-4, 512), (0.025, 192), (10.0, 128)):
 
         def tick(seconds: float = seconds) -> float:
             clock[0] += seconds
