@@ -237,8 +237,8 @@ def _watching(task: Task[Any], trainer: Trainer, folder: Path, console: Console)
             def write(step: int, figures: dict[str, float]) -> None:
                 _write_scalars(writer, step, figures)
                 if task.metric in figures:  # an evaluation's
-                    truth, found = task.comparison(trainer.network)
-                    writer.add_image("truth and reconstruction", _side_by_side(truth, found), step, dataformats="HWC")
+                    pictures = np.concatenate(task.preview(trainer.network, _LARGEST_PICTURE), axis=1)
+                    writer.add_image("truth and reconstruction", pictures, step, dataformats="HWC")
 
             yield show, tolerant(write)
         finally:
@@ -248,12 +248,6 @@ def _watching(task: Task[Any], trainer: Trainer, folder: Path, console: Console)
 def _write_scalars(writer: SummaryWriter, step: int, figures: dict[str, float]) -> None:
     for name, value in figures.items():
         writer.add_scalar(name if "/" in name else f"eval/{name}", value, step)
-
-
-def _side_by_side(truth: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Two pictures as one, shrunk to what a page shows."""
-    step = max(math.ceil(max(truth.shape) / _LARGEST_PICTURE), 1)
-    return np.concatenate([truth[::step, ::step], found[::step, ::step]], axis=1)
 
 
 def _show(fit: Fit, files: list[Path], folder: Path, console: Console) -> None:
