@@ -6,16 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import matplotlib
 import numpy as np
-from PIL import Image
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from iga_nerfstudio.evaluation.spectra import log_spectrum, radial_energy
 from iga_nerfstudio.evaluation.squares import means_over_squares, side_of_squares
@@ -53,7 +48,8 @@ def view_sheet(
     if columns is not None and len(columns) != len(pairs):
         raise ValueError(f"Need one name per view, got {len(columns)} for {len(pairs)} views.")
     names = titles or ("ground truth", "rendering", "absolute error x 4")
-    figure, axes = plt.subplots(3, len(pairs), figsize=(2.4 * len(pairs), 7.2), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(2.4 * len(pairs), 7.2), layout="constrained")
+    axes = figure.subplots(3, len(pairs), squeeze=False)
     for column, (truth, rendering) in enumerate(pairs):
         images = (truth, rendering, np.clip(4 * np.abs(truth - rendering), 0, 1))
         for row, image in enumerate(images):
@@ -66,7 +62,6 @@ def view_sheet(
             if row == 0 and columns is not None:
                 axis.set_title(columns[column], fontsize="medium")
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def read_side_by_side(path: Path, parts: int) -> list[np.ndarray]:
@@ -92,7 +87,8 @@ def error_map(truth: np.ndarray, reconstruction: np.ndarray, path: Path) -> None
     _check_pair(truth, reconstruction)
     error, mean, largest, side = _errors(truth, reconstruction)
     height, width = truth.shape[:2]
-    figure, axis = plt.subplots(figsize=_size_of_picture(width / height), layout="constrained")
+    figure = Figure(figsize=_size_of_picture(width / height), layout="constrained")
+    axis = figure.subplots()
     # Equal images have no largest error; they get the scale of one 8-bit step.
     picture = axis.imshow(error, cmap="viridis", vmin=0, vmax=error.max() or 1.0, interpolation="nearest")
     _hide_ticks(axis)
@@ -131,9 +127,8 @@ def residual_spectrum(truth: np.ndarray, reconstruction: np.ndarray, path: Path)
     spectra, energies = {}, {}
     for name, images in (("truth", true_channels), ("residual", errors)):
         spectra[name], energies[name] = _mean_spectra(images, side, bands)
-    figure, axes = plt.subplot_mosaic(
-        [["truth", "residual"], ["rings", "rings"]], figsize=(8, 7), height_ratios=[1.4, 1], layout="constrained"
-    )
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    axes = figure.subplot_mosaic([["truth", "residual"], ["rings", "rings"]], height_ratios=[1.4, 1])
     low, high = _colour_limits(list(spectra.values()))
     for name, spectrum in spectra.items():
         left, right = _frequency_edges(width)
@@ -178,9 +173,8 @@ def training_curve(
             metric or sense.
     """
     _check_history(history, best or {})
-    figure, axes = plt.subplots(
-        len(history), 1, figsize=(7, 1.2 + 2.2 * len(history)), sharex=True, squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(7, 1.2 + 2.2 * len(history)), layout="constrained")
+    axes = figure.subplots(len(history), 1, sharex=True, squeeze=False)
     for axis, (name, (steps, values)) in zip(axes[:, 0], history.items(), strict=True):
         axis.plot(steps, values, color="tab:blue", marker="." if len(steps) <= 50 else None)
         axis.set_ylabel(name)
@@ -210,9 +204,8 @@ def signal_figure(
         ValueError: If the arrays are not of one length of at least 4, or x is not ascending and evenly spaced.
     """
     _check_signals(x, truth, prediction)
-    figure, axes = plt.subplot_mosaic(
-        [["signal"], ["error"], ["spectrum"]], figsize=(9, 8), height_ratios=[1.5, 0.8, 1.5], layout="constrained"
-    )
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    axes = figure.subplot_mosaic([["signal"], ["error"], ["spectrum"]], height_ratios=[1.5, 0.8, 1.5])
     frequencies = np.fft.rfftfreq(len(x), d=(x[-1] - x[0]) / (len(x) - 1))[1:]
     for name, signal, colour, width in (
         ("truth", truth, TRUTH_COLOUR, 1.8),
@@ -245,20 +238,19 @@ def signal_picture(x: np.ndarray, values: np.ndarray, limits: tuple[float, float
     Returns:
         ``(360, 960, 3)`` in [0, 1].
     """
-    figure, axis = plt.subplots(figsize=(9.6, 3.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9.6, 3.6), dpi=100, layout="constrained")
+    axis = figure.subplots()
     axis.plot(x, values, color=RESULT_COLOUR, linewidth=1.0)
     margin = 0.1 * (limits[1] - limits[0]) or 1.0
     axis.set(xlim=(x[0], x[-1]), ylim=(limits[0] - margin, limits[1] + margin))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    picture = np.asarray(canvas.buffer_rgba())[..., :3] / 255.0
-    plt.close(figure)
+    picture: np.ndarray = np.asarray(canvas.buffer_rgba())[..., :3] / 255.0
     return picture
 
 
 def _write(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=120, format="png")
-    plt.close(figure)
 
 
 def _check_pair(truth: np.ndarray, reconstruction: np.ndarray) -> None:

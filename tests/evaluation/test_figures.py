@@ -50,7 +50,7 @@ def drawn(monkeypatch) -> list[Figure]:
 def composed(monkeypatch) -> list[Figure]:
     """The figures that would be written, to look into; rendering is most of the time."""
     kept: list[Figure] = []
-    monkeypatch.setattr(figures_module, "_write", lambda figure, path: kept.append(figure) or plt.close(figure))
+    monkeypatch.setattr(figures_module, "_write", lambda figure, path: kept.append(figure))
     return kept
 
 
