@@ -48,6 +48,13 @@ def restore_random_state(state: dict[str, Any], datamanager: object) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def seed_generators(seed: int) -> None:
+    """Start all global generators anew, where there is no state to go on from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def _loaders(datamanager: object) -> dict[str, CacheDataloader]:
     if not isinstance(datamanager, VanillaDataManager):
         return {}

@@ -30,7 +30,7 @@ from iga_nerfstudio.divergence import require_finite_loss, require_finite_weight
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.nerf.fair_lock import FairLock
 from iga_nerfstudio.nerf.nerfstudio_fixes.training_lines import TrainingLinesConfig
-from iga_nerfstudio.nerf.random_state import random_state, restore_random_state
+from iga_nerfstudio.nerf.random_state import random_state, restore_random_state, seed_generators
 from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder
 from iga_nerfstudio.stopping import INTERRUPTED, stop_on_signals
 from iga_nerfstudio.tensor_files import checksum, load_tensors, save_tensors
@@ -164,8 +164,10 @@ class IGATrainer(Trainer):
                 f"The checkpoint has taken {self._start_step} steps already, and --max-num-iterations asks for {total} "
                 "in all. Give a larger number to go on."
             )
-        if self._random_state is not None:
+        if comms.is_main_process() and self._random_state is not None:
             restore_random_state(self._random_state, self.pipeline.datamanager)
+        elif self._start_step:  # the state in the checkpoint is the main process's: others need draws of their own
+            seed_generators(self.config.machine.seed + comms.get_rank() + self._start_step)
         # nerfstudio's loop takes that many more.
         self.config.max_num_iterations = total - self._start_step
         self.step = self._last_step = self._start_step - 1

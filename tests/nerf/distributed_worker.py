@@ -139,7 +139,7 @@ def main(scene: Path, folder: Path) -> None:
     }
     distributed.barrier()  # until process 0 has saved
     saved = folder / "drawn" / "iga-nerf-tiny" / "now" / "nerfstudio_models"
-    results["resumed"] = train(configure(scene, folder, "resumed", load_dir=saved))
+    results["resumed"] = train(configure(scene, folder, "resumed", load_dir=saved, max_num_iterations=2 * STEPS))
     distributed.destroy_process_group()
     if rank == 0:
         results["alone"] = train(exactly(configure(scene, folder, "alone"), gather=True))

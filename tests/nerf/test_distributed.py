@@ -61,8 +61,9 @@ def test_parameters_are_equal_on_both_processes(results, training):
     assert first["unadjusted"] == second["unadjusted"] == 0
 
 
-def test_each_process_draws_rays_of_its_own(results):
-    first, second = (result["drawn"]["rays"] for result in results)
+@pytest.mark.parametrize("training", ["drawn", "resumed"])
+def test_each_process_draws_rays_of_its_own(results, training):
+    first, second = (result[training]["rays"] for result in results)
     assert first.shape == second.shape
     assert not (first == second).all(-1).any()
 
