@@ -23,9 +23,9 @@ from iga_nerfstudio.adjustment import (
     sum_of_logits,
 )
 from iga_nerfstudio.benchmark.trainings import train_all
+from iga_nerfstudio.data.sines import PAPER_SIGNALS, sum_of_sines
 from iga_nerfstudio.evaluation.spectra import relative_dft_error
 from iga_nerfstudio.networks.two_layer import TwoLayerReLU, two_layer_ntk
-from iga_nerfstudio.tasks.waveforms import PAPER_SIGNALS, sum_of_sines
 
 # The identity, S of the NTK, S~ of the eNTK of all inputs, and S~_e of one input per group.
 Adjustment = Literal["plain", "ntk", "entk", "iga"]

@@ -12,7 +12,7 @@ import os
 import sys
 from importlib.metadata import entry_points
 
-from iga_nerfstudio.nerf.without_lpips import without_lpips
+from iga_nerfstudio.nerf.nerfstudio_fixes.without_lpips import without_lpips
 
 
 def main() -> None:

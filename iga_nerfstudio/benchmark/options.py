@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment.adjuster import KernelMethod
+from iga_nerfstudio.data.images import read_image
 from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
-from iga_nerfstudio.tasks.image_files import read_image
 from iga_nerfstudio.tasks.trainer import Trainer, build_adjuster
 
 # Points per chunk of the option that takes a step in chunks.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.resources import files
 from importlib.util import find_spec
 from typing import Literal
 
 import yaml
+
+from iga_nerfstudio.tasks.config_files import recipe_folder
 
 Peer = Literal[
     "iga-nerf",
@@ -141,10 +142,12 @@ def scene_options(scene: str) -> Options:
     Returns:
         Options of ``ns-train iga-nerf``.
     """
-    path = files("iga_nerfstudio") / "configs" / "blender" / f"{scene}.yaml"
+    path = recipe_folder() / "blender" / f"{scene}.yaml"
     if not path.is_file():
         return {}
-    return {f"--{name.replace('_', '-')}": value for name, value in yaml.safe_load(path.read_text()).items()}
+    return {
+        f"--{name.replace('_', '-')}": value for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()
+    }
 
 
 def why_not(peer: Peer, device: str) -> str | None:

@@ -15,8 +15,8 @@ from nerfstudio.viewer.viewer import Viewer
 
 from iga_nerfstudio.benchmark.nerf_training import NerfTraining
 from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
-from iga_nerfstudio.nerf.fair_lock import FairLock
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
+from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.trainer import find_port
 from iga_nerfstudio.scenes import write_demo_scene
 

@@ -14,6 +14,8 @@ import numpy as np
 from torch import nn
 
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster
+from iga_nerfstudio.data.voxels import VoxelGrid
+from iga_nerfstudio.data.waveforms import Waveform
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.scenes import write_demo_scene
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
@@ -21,8 +23,6 @@ from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
 from iga_nerfstudio.tasks.signal import SignalConfig, SignalTask
 from iga_nerfstudio.tasks.trainer import Trainer
-from iga_nerfstudio.tasks.voxel_grids import VoxelGrid
-from iga_nerfstudio.tasks.waveforms import Waveform
 
 Workload = Literal[
     "signal-p1",
@@ -75,7 +75,7 @@ def _signal(interval_size: int, refresh_interval: int, enabled: bool, device: De
         optimizer=OptimizerConfig("adam", 5e-5),
         machine=MachineConfig(seed, device),
     )
-    return _of(SignalTask(config, Waveform(np.linspace(-1, 1, 2048), values, 1.0)).trainer())
+    return _of(SignalTask(config, Waveform(np.linspace(-1, 1, 2048), values.astype(np.float64), 1.0)).trainer())
 
 
 def _image(

@@ -23,13 +23,13 @@ from iga_nerfstudio.adjustment import Chosen
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf import hash_encoding  # noqa: F401  (registers the table's kernel rule)
 from iga_nerfstudio.nerf.nerfacto_advice import advise
+from iga_nerfstudio.nerf.nerfstudio_fixes.without_lpips import without_lpips
 from iga_nerfstudio.nerf.ray_adjuster import (
     AdjustedRays,
     RayAdjustmentConfig,
     build_ray_adjuster,
     diagnostic_metrics,
 )
-from iga_nerfstudio.nerf.without_lpips import without_lpips
 
 
 @dataclass

@@ -28,7 +28,7 @@ from iga_nerfstudio.curves import tolerant
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
 from iga_nerfstudio.files import write_text
-from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.nerfstudio_fixes.training_lines import TrainingLinesConfig
 from iga_nerfstudio.nerf.random_state import random_state, restore_random_state, seed_generators
 from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder

@@ -19,8 +19,8 @@ from iga_nerfstudio.adjustment import InductiveGradientAdjuster, require_enough_
 from iga_nerfstudio.adjustment.history import Spectrum, SpectrumHistory, latest_spectrum
 from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.adjustment.representatives import Representative
-from iga_nerfstudio.nerf.departed_clients import survive_departures
-from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.departed_clients import survive_departures
+from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE, begin_at_a_training_view
 from iga_nerfstudio.nerf.nerfstudio_fixes.frames import render_between_steps
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +14,16 @@ from iga_nerfstudio.tasks.config import TaskConfig
 AnyTask = TypeVar("AnyTask", bound=TaskConfig)
 
 
+def recipe_folder() -> Path:
+    """The folder ``configs/``, in an installed package as in a checkout, where the link to it may be a mere file."""
+    package = Path(__file__).parents[1]
+    linked = package / "configs"
+    return linked if linked.is_dir() else package.parent / "configs"
+
+
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
-    folder = files("iga_nerfstudio") / "configs"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(path.stem for path in recipe_folder().glob("*.yaml"))
 
 
 def read_preset(name_or_path: str, kind: type[AnyTask]) -> AnyTask:
@@ -36,14 +41,14 @@ def read_preset(name_or_path: str, kind: type[AnyTask]) -> AnyTask:
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        packaged = files("iga_nerfstudio") / "configs" / f"{name_or_path}.yaml"
+        packaged = recipe_folder() / f"{name_or_path}.yaml"
         if not packaged.is_file():
             raise ValueError(
                 f"There is no preset {name_or_path!r}. Give a YAML file, or one of {', '.join(preset_names())}."
             )
-        return from_yaml(packaged.read_text(), name_or_path, kind)
+        return from_yaml(packaged.read_text(encoding="utf-8"), name_or_path, kind)
     try:
-        return from_yaml(path.read_text(), name_or_path, kind)
+        return from_yaml(path.read_text(encoding="utf-8"), name_or_path, kind)
     except OSError as error:
         raise ValueError(f"The preset {path} cannot be read: {error.strerror}.") from error
 

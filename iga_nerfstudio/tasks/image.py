@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from iga_nerfstudio.adjustment import Patches
+from iga_nerfstudio.data.images import read_image, write_image
 from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
 from iga_nerfstudio.evaluation.metrics import ImageMetrics, psnr
 from iga_nerfstudio.evaluation.squares import side_of_squares
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import TaskConfig
-from iga_nerfstudio.tasks.image_files import read_image, write_image
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, with_channels
 from iga_nerfstudio.tasks.step import decode

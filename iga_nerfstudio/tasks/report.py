@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from iga_nerfstudio.data.images import to_levels
 from iga_nerfstudio.files import write_text
-from iga_nerfstudio.tasks.image_files import to_levels
 
 # About the most bytes of a page, and of the file of each of its figures; what they leave is for the compared pictures.
 PAGE_BYTES = 9_500_000

@@ -16,6 +16,8 @@ import trimesh
 from torchmetrics.classification import BinaryJaccardIndex
 
 from iga_nerfstudio.adjustment import Intervals
+from iga_nerfstudio.data.shapes import load_shape
+from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid
 from iga_nerfstudio.evaluation.figures import training_curve
 from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, write_mesh
 from iga_nerfstudio.files import write_whole
@@ -26,7 +28,6 @@ from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size, require_groups
-from iga_nerfstudio.tasks.voxel_grids import ShapeTarget, VoxelGrid, load_shape
 
 logger = logging.getLogger("iga_nerfstudio")
 

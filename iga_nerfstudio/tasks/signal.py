@@ -14,6 +14,9 @@ from torch.nn.functional import mse_loss
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from iga_nerfstudio.adjustment import Intervals
+from iga_nerfstudio.data.sines import PAPER_SIGNALS, PaperSignal, paper_signal, sum_of_sines
+from iga_nerfstudio.data.sounds import write_wav
+from iga_nerfstudio.data.waveforms import Waveform, read_waveform
 from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture, training_curve
 from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft_error
 from iga_nerfstudio.files import write_whole
@@ -23,15 +26,6 @@ from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, with_chan
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size
-from iga_nerfstudio.tasks.waveforms import (
-    PAPER_SIGNALS,
-    PaperSignal,
-    Waveform,
-    paper_signal,
-    read_waveform,
-    sum_of_sines,
-    write_wav,
-)
 
 # Strongest frequencies whose error is reported where the signal does not come with a list of its own.
 _REPORTED_FREQUENCIES = 6

@@ -22,11 +22,11 @@ from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import render_report
 from iga_nerfstudio.benchmark.shapes import ShapeSize, measure_shapes, shapes_at_hand
 from iga_nerfstudio.benchmark.tables_page import images_table, render_images, render_shapes, shapes_table
+from iga_nerfstudio.data.voxels import VoxelGrid
 from iga_nerfstudio.tasks.config import TaskAdjustmentConfig
 from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.image import ImageConfig, automatic_patch_size
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
-from iga_nerfstudio.tasks.voxel_grids import VoxelGrid
 
 ALL: tuple[Variant, ...] = get_args(Variant)
 SIZE = ImagesSize(("p1",), 48, 8, 3, ("relu",), ALL, ("adam",), seed=0)

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from iga_nerfstudio.nerf.fair_lock import FairLock
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
+from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 
 
 def start(target, *args) -> threading.Thread:

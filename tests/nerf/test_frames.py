@@ -13,7 +13,7 @@ import pytest
 import torch
 from nerfstudio.viewer_legacy.server.viewer_utils import IOChangeException, SetTrace
 
-from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE, begin_at_a_training_view
 from iga_nerfstudio.nerf.nerfstudio_fixes.frames import FrameModel, Slices, affordable_size
 from tests.nerf.conftest import PipelineFactory

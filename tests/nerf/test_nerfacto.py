@@ -28,7 +28,7 @@ from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.hash_encoding import corners
 from iga_nerfstudio.nerf.method_configs import iga_nerfacto
 from iga_nerfstudio.nerf.nerfacto import IGANerfactoModelConfig, NerfactoAdjustmentConfig
-from iga_nerfstudio.nerf.without_lpips import without_lpips
+from iga_nerfstudio.nerf.nerfstudio_fixes.without_lpips import without_lpips
 from tests.adjustment.test_kernel import naive_entk, relative
 
 PipelineFactory = Callable[..., VanillaPipeline]

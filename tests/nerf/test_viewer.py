@@ -20,8 +20,8 @@ from nerfstudio.viewer.viewer import Viewer
 
 from iga_nerfstudio.adjustment.history import Spectrum
 from iga_nerfstudio.nerf import viewer_panel
-from iga_nerfstudio.nerf.departed_clients import survive_departures
-from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.departed_clients import survive_departures
+from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE
 from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
 from iga_nerfstudio.nerf.trainer import IGATrainer, find_port

@@ -17,12 +17,12 @@ import trimesh
 from PIL import Image
 from scipy.io import wavfile
 
+from iga_nerfstudio.data.meshes import read_mesh
 from iga_nerfstudio.tasks.checkpoints import load_model
 from iga_nerfstudio.tasks.cli import main
 from iga_nerfstudio.tasks.image import ImageConfig, load_image_task, render_image
 from iga_nerfstudio.tasks.sdf import SDFConfig, load_shape_task
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
-from iga_nerfstudio.tasks.voxel_grids import read_mesh
 from iga_nerfstudio.tensor_files import load_tensors
 
 QUICK = ["--max-num-iterations", "6", "--steps-per-eval", "3", "--steps-per-log", "2", "--network.hidden-dim", "16"]

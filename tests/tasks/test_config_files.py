@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
+from iga_nerfstudio.tasks import config_files
 from iga_nerfstudio.tasks.cli import parse
 from iga_nerfstudio.tasks.config import OptimizerConfig, TaskConfig
 from iga_nerfstudio.tasks.config_files import from_yaml, preset_names, read_preset, to_yaml
@@ -103,3 +105,12 @@ def test_options_read_like_ns_train() -> None:
 def test_a_run_and_a_preset_at_once_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not both"):
         parse(ImageConfig, ["--config", "kodak_pe", "--load-dir", str(tmp_path)])
+
+
+def test_presets_are_found_where_the_link_to_their_folder_is_a_file(tmp_path, monkeypatch) -> None:
+    package = tmp_path / "iga_nerfstudio"
+    (package / "tasks").mkdir(parents=True)
+    (package / "configs").write_text("../configs")  # as git leaves it on machines without symbolic links
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.setattr(config_files, "__file__", str(package / "tasks" / "config_files.py"))
+    assert config_files.preset_names() == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))

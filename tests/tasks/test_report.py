@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from iga_nerfstudio.data.voxels import VoxelGrid
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks import report
 from iga_nerfstudio.tasks.cli import main
@@ -21,7 +22,6 @@ from iga_nerfstudio.tasks.report import as_picture, write_report
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
 from iga_nerfstudio.tasks.trainer import initial_network
-from iga_nerfstudio.tasks.voxel_grids import VoxelGrid
 
 SMALL = {"network": NetworkConfig("pe", 8), "machine": MachineConfig(device_type="cpu")}
 

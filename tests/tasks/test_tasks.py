@@ -11,13 +11,14 @@ import torch
 import trimesh
 from torch import Tensor, nn
 
+from iga_nerfstudio.data.sines import sum_of_sines
+from iga_nerfstudio.data.voxelisation import voxelise
+from iga_nerfstudio.data.voxels import VoxelGrid
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import OptimizerConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, automatic_patch_size, fit_image, render_image
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask, fit_shape, load_shape_task
 from iga_nerfstudio.tasks.signal import SignalConfig, SignalTask, fit_signal, load_signal_task
-from iga_nerfstudio.tasks.voxel_grids import VoxelGrid, voxelise
-from iga_nerfstudio.tasks.waveforms import sum_of_sines
 
 SMALL: dict[str, Any] = {
     "max_num_iterations": 4,

@@ -25,7 +25,7 @@ from nerfstudio.models.base_model import Model
 from torch import Tensor
 from torch.func import functional_call
 
-from iga_nerfstudio.nerf.fair_lock import FairLock
+from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 
 # What a slice may take of the time that training has had since the last one.
 _SHARE = 0.4

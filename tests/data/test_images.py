@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from iga_nerfstudio.tasks import image_files
-from iga_nerfstudio.tasks.image_files import read_image, write_image
+from iga_nerfstudio.data import images as image_files
+from iga_nerfstudio.data.images import read_image, write_image
 
 HEIGHT, WIDTH = 5, 7
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6

@@ -17,7 +17,9 @@ from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.io import wavfile
 
-from iga_nerfstudio.tasks.waveforms import Waveform, paper_signal, read_waveform, sum_of_sines, write_wav
+from iga_nerfstudio.data.sines import paper_signal, sum_of_sines
+from iga_nerfstudio.data.sounds import write_wav
+from iga_nerfstudio.data.waveforms import Waveform, read_waveform
 
 SETTINGS = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 PCM, FLOAT, MULAW = 1, 3, 7

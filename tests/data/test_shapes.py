@@ -17,16 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from iga_nerfstudio.tasks import voxel_grids
-from iga_nerfstudio.tasks.voxel_grids import (
-    ShapeTarget,
-    VoxelGrid,
-    crop_to_shape,
-    load_shape,
-    read_mesh,
-    read_voxels,
-    voxelise,
-)
+from iga_nerfstudio.data import meshes, voxelisation
+from iga_nerfstudio.data.meshes import read_mesh
+from iga_nerfstudio.data.shapes import load_shape
+from iga_nerfstudio.data.voxelisation import voxelise
+from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid, crop_to_shape, read_voxels
 
 SPHERE = trimesh.creation.icosphere(subdivisions=4)
 
@@ -113,27 +108,27 @@ class TestVoxelise:
     @given(seed=st.integers(0, 10_000), resolution=st.integers(8, 40))
     def test_blocks_agree_with_the_test_of_every_voxel(self, seed: int, resolution: int) -> None:
         mesh = blob(seed)
-        solid = voxel_grids._Solid(mesh, mesh.bounds.mean(axis=0), mesh.extents.max() / 2 * 1.1)
+        solid = voxelisation._Solid(mesh, mesh.bounds.mean(axis=0), mesh.extents.max() / 2 * 1.1)
         assert solid.is_closed
-        by_blocks = voxel_grids._inside_by_blocks(solid, resolution, lambda done: None)
-        assert_array_equal(by_blocks, voxel_grids._inside_of_every_voxel(solid, resolution, lambda done: None))
+        by_blocks = voxelisation._inside_by_blocks(solid, resolution, lambda done: None)
+        assert_array_equal(by_blocks, voxelisation._inside_of_every_voxel(solid, resolution, lambda done: None))
 
     def test_blocks_spare_most_tests(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tested = 0
-        test = voxel_grids._Solid.inside
+        test = voxelisation._Solid.inside
 
-        def count(solid: voxel_grids._Solid, points: np.ndarray) -> np.ndarray:
+        def count(solid: voxelisation._Solid, points: np.ndarray) -> np.ndarray:
             nonlocal tested
             tested += len(points)
             return test(solid, points)
 
-        monkeypatch.setattr(voxel_grids._Solid, "inside", count)
+        monkeypatch.setattr(voxelisation._Solid, "inside", count)
         voxelise(trimesh.creation.icosphere(subdivisions=1), 80, "occupancy")
         assert tested < 0.6 * 80**3
 
     def test_small_slabs_give_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
         whole = voxelise(SPHERE, 19, "distance")
-        monkeypatch.setattr(voxel_grids, "_SLAB", 1024)
+        monkeypatch.setattr(voxelisation, "_SLAB", 1024)
         assert_array_equal(voxelise(SPHERE, 19, "distance").values, whole.values)
 
     @pytest.mark.parametrize("target", ["occupancy", "distance"])
@@ -141,7 +136,7 @@ class TestVoxelise:
     def test_progress_rises_to_one(
         self, monkeypatch: pytest.MonkeyPatch, mesh: trimesh.Trimesh, target: ShapeTarget
     ) -> None:
-        monkeypatch.setattr(voxel_grids, "_SLAB", 1024)
+        monkeypatch.setattr(voxelisation, "_SLAB", 1024)
         calls: list[float] = []
         voxelise(mesh, 17, target, progress=calls.append)
         assert len(calls) > 3
@@ -223,10 +218,10 @@ class TestVoxelise:
         # Two cubes that share an edge, which then has four faces.
         first, second = trimesh.creation.box((1.0, 1.0, 1.0)), trimesh.creation.box((1.0, 1.0, 1.0))
         second.apply_translation([1.0, 1.0, 0.0])
-        both = voxel_grids._with_merged_vertices(trimesh.util.concatenate([first, second]))
+        both = meshes._with_merged_vertices(trimesh.util.concatenate([first, second]))
         assert len(both.vertices) == 14
         assert not both.is_watertight
-        assert voxel_grids._is_closed(both)
+        assert voxelisation._is_closed(both)
         assert voxelise(both, 18, "occupancy").inside.sum() == 2 * 8 * 8 * 8
 
     @pytest.mark.parametrize("resolution", [-1, 7, 1025])
@@ -252,7 +247,7 @@ class TestReadMesh:
         # An STL file has three vertices of its own for each face.
         assert mesh.vertices.shape == SPHERE.vertices.shape
         assert mesh.faces.shape == SPHERE.faces.shape
-        assert voxel_grids._is_closed(mesh)
+        assert voxelisation._is_closed(mesh)
         assert mesh.volume == pytest.approx(SPHERE.volume, rel=1e-5)
 
     def test_tiny_units(self, tmp_path: Path) -> None:
@@ -596,7 +591,7 @@ class TestCache:
         assert calls[-1] == pytest.approx(1.0)
         assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
         for name in ("fast_winding_number", "point_mesh_squared_distance"):
-            monkeypatch.setattr(voxel_grids.igl, name, unreachable)
+            monkeypatch.setattr(voxelisation.igl, name, unreachable)
         second, mesh = load_shape(sphere_file, 16, target, cache_dir=cache, crop=False, progress=unreachable)
         assert mesh is not None
         assert isinstance(second.values, np.memmap)

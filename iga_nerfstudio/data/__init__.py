@@ -1,0 +1,1 @@
+"""Reading and writing: pictures, sounds and tables, meshes and voxels."""

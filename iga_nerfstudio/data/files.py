@@ -1,0 +1,75 @@
+"""Users' files: read and written whole, or refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file with something in it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it is missing, a folder, empty, or out of reach.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Pass the path of a file.")
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist. Check the path.") from None
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from error
+    if size == 0:
+        raise ValueError(f"{path} is empty (0 bytes). Copy or download it again.")
+
+
+def require_ending(path: Path, endings: tuple[str, ...]) -> None:
+    """Refuse a file by its name.
+
+    Args:
+        path: The file.
+        endings: Those that are read, with the dot, in lower case.
+
+    Raises:
+        ValueError: If it has another one.
+    """
+    if path.suffix.lower() not in endings:
+        raise ValueError(
+            f"Cannot read {path}: the ending {path.suffix!r} is none of {', '.join(endings)}. Convert the file."
+        )
+
+
+def read_file(path: Path) -> bytes:
+    """Content of a file.
+
+    Raises:
+        ValueError: If it is missing, a folder, empty or cannot be read.
+    """
+    require_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+@contextmanager
+def told_in_one_line(path: Path) -> Iterator[None]:
+    """Turn what keeps a file from being written into a message for the user.
+
+    Args:
+        path: The file that is written inside.
+
+    Raises:
+        ValueError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"Cannot write {path}: {error.strerror or error}. Choose a file in a folder that you may write to."
+        ) from error

@@ -1,0 +1,175 @@
+"""Tables of numbers in text files: positions and channels."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iga_nerfstudio.arguments import whole_number
+from iga_nerfstudio.data.files import read_file, told_in_one_line
+from iga_nerfstudio.data.samples import MAX_CHANNELS, Samples, count_bad
+from iga_nerfstudio.files import write_text
+
+TEXT_ENDINGS = (".csv", ".tsv", ".txt")
+
+# Lines looked at to find out what separates the columns.
+_SNIFFED_LINES = 20
+# A position may be this far from where even spacing puts it, in steps: files hold rounded positions.
+_SPACING_TOLERANCE = 0.05
+
+
+class _Table(NamedTuple):
+    """Numbers of a text file, ``(N, C)``, the line that each row was found in, and the names of the columns."""
+
+    numbers: NDArray[np.float64]
+    lines: list[int]
+    names: list[str]
+
+
+def read_table(path: Path, column: int | str | None = None) -> Samples:
+    """Read evenly spaced samples from a text file.
+
+    Args:
+        path: The file. A single column holds values; of several the first holds the positions.
+        column: Keep only this value column: its name, or its number in the file counted from 0.
+
+    Raises:
+        ValueError: If the file cannot be read as such, or the column is not in it.
+    """
+    return _from_table(_parse(read_file(path), path), column, path)
+
+
+def write_table(path: Path, axis: NDArray[np.float64], values: NDArray[Any]) -> None:
+    """Write samples, so that :func:`read_table` gives back the same numbers. The file appears complete or not at all.
+
+    Args:
+        path: The file; its folder is made if missing.
+        axis: Positions, ``(N,)``.
+        values: float32 or float64 ``(N, C)``.
+
+    Raises:
+        ValueError: If it cannot be written.
+    """
+    # A column's shortest digits that tell its numbers apart are those of its type.
+    columns = [axis.astype(str), *values.T.astype(str)]
+    lines = "".join(",".join(row) + "\n" for row in zip(*columns, strict=True))
+    with told_in_one_line(path):
+        write_text(path, lines)
+
+
+def _parse(content: bytes, path: Path) -> _Table:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as CSV in UTF-8.") from error
+    numbered = [(number, line.strip(" \r")) for number, line in enumerate(text.split("\n"), start=1)]
+    numbered = [(number, line) for number, line in numbered if line.strip() and not line.startswith("#")]
+    if not numbered:
+        raise ValueError(f"{path} holds no numbers, only empty lines and comments.")
+    delimiter = _delimiter([line for _, line in numbered[:_SNIFFED_LINES]])
+    try:
+        rows = [_fields(line, delimiter) for _, line in numbered]
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table of numbers: {error}. Save it as CSV.") from error
+    lines = [number for number, _ in numbered]
+    names = rows[0] if not any(_is_number(field) for field in rows[0]) else []
+    if names:
+        rows, lines = rows[1:], lines[1:]
+    _check_widths(rows, lines, names, path)
+    return _Table(_parsed(rows, lines, path), lines, names)
+
+
+def _delimiter(lines: list[str]) -> str | None:
+    """The first candidate that is in every line. Comma comes late, since it may be a decimal comma, and space last."""
+    return next((candidate for candidate in "\t;, " if all(candidate in line for line in lines)), None)
+
+
+def _fields(line: str, delimiter: str | None) -> list[str]:
+    if delimiter is None:
+        return [line.strip().strip('"')]
+    if delimiter == " ":
+        return line.split()
+    return [field.strip() for field in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_widths(rows: list[list[str]], lines: list[int], names: list[str], path: Path) -> None:
+    if not rows:
+        raise ValueError(f"{path} holds no numbers, only the names of columns: {', '.join(names)}.")
+    width = len(names or rows[0])
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != width:
+            raise ValueError(f"{path}, line {line}: {len(row)} columns, but the first line has {width}.")
+
+
+def _parsed(rows: list[list[str]], lines: list[int], path: Path) -> NDArray[np.float64]:
+    try:
+        return np.array([[float(field) for field in row] for row in rows])
+    except ValueError:
+        bad, line = next(
+            (field, line) for row, line in zip(rows, lines, strict=True) for field in row if not _is_number(field)
+        )
+    hint = "Use a decimal point." if _is_number(bad.replace(",", ".")) else "Correct or remove the line."
+    raise ValueError(f"{path}, line {line}: {bad!r} is not a number. {hint}")
+
+
+def _from_table(table: _Table, column: int | str | None, path: Path) -> Samples:
+    width = table.numbers.shape[1]
+    if width > MAX_CHANNELS + 1:
+        raise ValueError(
+            f"{path} has {width} columns, but at most {MAX_CHANNELS} beside the positions can be read. Put one sample "
+            "in each line."
+        )
+    first = 0 if width == 1 else 1
+    index = None if column is None else _column_index(table, column, first, path)
+    values = table.numbers[:, first:] if index is None else table.numbers[:, index : index + 1]
+    if width == 1:
+        return Samples(values, 1.0, 0.0, "")
+    rate = _rate(table, path)
+    return Samples(values, rate, float(table.numbers[0, 0]), "")
+
+
+def _column_index(table: _Table, column: int | str, first: int, path: Path) -> int:
+    width = table.numbers.shape[1]
+    if isinstance(column, str):
+        if table.names.count(column) != 1:
+            found = f"its columns are {', '.join(table.names)}" if table.names else "its columns have no names"
+            raise ValueError(f"There is not one column {column!r} in {path}: {found}. Pass a name or a number.")
+        index = table.names.index(column)
+    else:
+        index = whole_number("column", column, 0)
+    if index >= width:
+        raise ValueError(f"There is no column {index} in {path}: it has {width}, counted from 0.")
+    if index < first:
+        raise ValueError(f"Column {column!r} of {path} holds the positions. Pick one of the columns after it.")
+    return index
+
+
+def _rate(table: _Table, path: Path) -> float:
+    """Samples per unit, from positions that must be evenly spaced."""
+    positions = table.numbers[:, 0]
+    if not np.isfinite(positions).all():
+        raise ValueError(f"{count_bad(positions)} positions in the first column of {path} are NaN or infinite.")
+    if len(positions) < 2:
+        raise ValueError(f"{path} holds 1 sample, but at least 2 are needed.")
+    step = (positions[-1] - positions[0]) / (len(positions) - 1)
+    even = np.linspace(positions[0], positions[-1], len(positions))
+    if step <= 0 or (np.abs(positions - even) > _SPACING_TOLERANCE * step).any():
+        row = int(np.argmax(np.abs(np.diff(positions) - step))) + 1
+        raise ValueError(
+            f"The first of several columns of {path} must hold ascending, evenly spaced positions, but in line "
+            f"{table.lines[row]} {positions[row]:g} follows {positions[row - 1]:g}, and the mean step is {step:g}. "
+            "Resample the signal evenly, or keep only the column of the values."
+        )
+    return float(1.0 / step)

@@ -1,0 +1,196 @@
+"""Grids of voxels: occupancy or signed distances, and the files that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import h5py
+import numpy as np
+import scipy.io
+
+from iga_nerfstudio.data.files import require_ending, require_file
+
+ShapeTarget = Literal["occupancy", "distance"]
+"""What a voxel holds: whether it lies inside, or its signed distance from the surface."""
+
+VOXEL_ENDINGS = (".npy", ".npz", ".mat")
+
+
+@dataclass(frozen=True, eq=False)
+class VoxelGrid:
+    """Values of a shape at the centres of a regular grid of voxels.
+
+    Attributes:
+        values: ``(n_x, n_y, n_z)``; occupancy is uint8, 1 inside and 0 outside, distance is float32, negative inside.
+        target: What the values are.
+        origin: Position of the centre of voxel (0, 0, 0), in the file's units.
+        spacing: Distance between the centres of neighbouring voxels, in the file's units.
+    """
+
+    values: np.ndarray
+    target: ShapeTarget
+    origin: tuple[float, float, float]
+    spacing: float
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Voxels whose centres lie inside the shape, bool ``(n_x, n_y, n_z)``."""
+        return self.values < 0 if self.target == "distance" else self.values > 0
+
+
+def crop_to_shape(grid: VoxelGrid) -> VoxelGrid:
+    """Cut a grid down to the smallest box that holds all voxels inside, its last slice on every axis included.
+
+    Args:
+        grid: Grid of any target.
+
+    Returns:
+        The box, a view of the grid's values, with its origin moved along.
+
+    Raises:
+        ValueError: If no voxel lies inside, or all of them do.
+    """
+    inside = grid.inside
+    _refuse_uniform(inside, "The grid")
+    box = []
+    for axis in range(3):
+        taken = np.flatnonzero(inside.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(int(taken[0]), int(taken[-1]) + 1))
+    x, y, z = (start + grid.spacing * cut.start for start, cut in zip(grid.origin, box, strict=True))
+    return replace(grid, values=grid.values[tuple(box)], origin=(x, y, z))
+
+
+def _refuse_uniform(inside: np.ndarray, name: str) -> None:
+    if not inside.any():
+        raise ValueError(f"{name} has no voxel inside the shape, of {inside.shape}. Check that it is the right file.")
+    if inside.all():
+        raise ValueError(
+            f"{name} has every voxel inside the shape, of {inside.shape}, so there is no surface to learn. "
+            "Leave some voxels outside around the shape."
+        )
+
+
+def require_known_target(target: str) -> None:
+    """Check what voxels are to hold.
+
+    Args:
+        target: Its name.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if target not in get_args(ShapeTarget):
+        raise ValueError(f'target must be "occupancy" or "distance", but it is {target!r}. Pass one of the two.')
+
+
+def read_voxels(path: Path, target: ShapeTarget) -> VoxelGrid:
+    """Read a grid of voxels.
+
+    Args:
+        path: ``.npy``; ``.npz`` with one array; or ``.mat`` of any version with one three-dimensional array. Of
+            several arrays the one that is named after the target is read, ``occupancy`` or ``sdf``, or else
+            ``voxels``.
+        target: What the values are. Occupancy may be of any type as long as all values are 0 or 1; distances are
+            negative inside and are taken as they are.
+
+    Returns:
+        The grid in voxel units: its origin is 0 and its spacing 1.
+
+    Raises:
+        ValueError: If the file is missing, empty, damaged or of another kind, if it is not clear which array is meant,
+            or if that array is no grid of the target.
+    """
+    path = Path(path)
+    require_known_target(target)
+    require_ending(path, VOXEL_ENDINGS)
+    require_file(path)
+    values = _read_mat(path, target) if path.suffix.lower() == ".mat" else _read_numpy(path, target)
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{path} holds values of type {values.dtype}. Save real numbers.")
+    if values.ndim != 3 or values.size == 0:
+        raise ValueError(f"{path} must hold a grid of three axes, but its array is {values.shape}. Save (x, y, z).")
+    not_finite = values.size - np.count_nonzero(np.isfinite(values))
+    if not_finite:
+        raise ValueError(f"{path} has {not_finite} NaN or infinite values of {values.size}. Fill them first.")
+    grid = _as_occupancy(values, path) if target == "occupancy" else _as_distances(values, path)
+    return VoxelGrid(grid, target, (0.0, 0.0, 0.0), 1.0)
+
+
+def _as_occupancy(values: np.ndarray, path: Path) -> np.ndarray:
+    if not ((values == 0) | (values == 1)).all():
+        raise ValueError(
+            f"Occupancy must be 0 or 1, but the values of {path} range from {values.min()} to {values.max()}. "
+            "For signed distances use --target distance, or else apply a threshold first."
+        )
+    occupancy = np.ascontiguousarray(values, dtype=np.uint8)
+    _refuse_uniform(occupancy > 0, str(path))
+    return occupancy
+
+
+def _as_distances(values: np.ndarray, path: Path) -> np.ndarray:
+    lowest, highest = values.min(), values.max()
+    if not lowest < 0 < highest:
+        raise ValueError(
+            f"Signed distances must be negative inside and positive outside, but the values of {path} range from "
+            f"{lowest} to {highest}. For values of 0 and 1 use --target occupancy."
+        )
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _read_numpy(path: Path, target: ShapeTarget) -> np.ndarray:
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content as archive:
+            return archive[_choose(archive.files, target, path, "array")]
+    except _UnclearChoiceError:
+        raise
+    except Exception as error:  # NumPy raises whatever a damaged file makes it stumble over
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                f"{path} holds pickled Python objects, which are not read because they can run any program. "
+                "Save a plain array of numbers."
+            ) from error
+        raise ValueError(f"Cannot read {path} as an array ({error}). Download or save it again.") from error
+
+
+def _read_mat(path: Path, target: ShapeTarget) -> np.ndarray:
+    try:
+        return _read_mat_7_3(path, target) if h5py.is_hdf5(path) else _read_mat_up_to_7_2(path, target)
+    except _UnclearChoiceError:
+        raise
+    except Exception as error:  # both readers raise whatever a damaged file makes them stumble over
+        raise ValueError(f"Cannot read {path} as a MATLAB file ({error}). Download or save it again.") from error
+
+
+def _read_mat_up_to_7_2(path: Path, target: ShapeTarget) -> np.ndarray:
+    names = [name for name, shape, _ in scipy.io.whosmat(path) if len(shape) == 3]
+    name = _choose(names, target, path, "three-dimensional array")
+    return scipy.io.loadmat(path, variable_names=[name])[name]
+
+
+def _read_mat_7_3(path: Path, target: ShapeTarget) -> np.ndarray:
+    with h5py.File(path, "r") as file:
+        names = [name for name, entry in file.items() if isinstance(entry, h5py.Dataset) and entry.ndim == 3]
+        # MATLAB counts the first axis fastest and HDF5 the last, so the axes are stored in reverse order.
+        return file[_choose(names, target, path, "three-dimensional array")][()].T
+
+
+class _UnclearChoiceError(ValueError):
+    """A readable file does not tell which of its arrays is meant."""
+
+
+def _choose(names: list[str], target: ShapeTarget, path: Path, kind: str) -> str:
+    if len(names) == 1:
+        return names[0]
+    for name in ("occupancy" if target == "occupancy" else "sdf", "voxels"):
+        if name in names:
+            return name
+    if not names:
+        raise _UnclearChoiceError(f"{path} holds no {kind}. Save the grid of voxels in it.")
+    raise _UnclearChoiceError(
+        f'{path} holds several arrays: {", ".join(names)}. Save the grid alone, or under the name "voxels".'
+    )
