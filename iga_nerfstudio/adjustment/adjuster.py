@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -13,19 +12,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from iga_nerfstudio.adjustment.choice import Choice
+from iga_nerfstudio.adjustment.diagnostics import Diagnostics, Reason
 from iga_nerfstudio.adjustment.eigen import EigenMethod, EigenSolverError, KernelNotFiniteError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
 from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
+from iga_nerfstudio.adjustment.limits import (
+    require_enough_groups,
+    require_fitting_shapes,
+    require_kernel_fits,
+    validate_refresh_interval,
+)
 from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
-from iga_nerfstudio.adjustment.representatives import (
-    BY_RESIDUAL,
-    SCORED,
-    Chosen,
-    Representative,
-    choose,
-    validate_representative,
-)
+from iga_nerfstudio.adjustment.rebalance import PARTS, Rebalance
+from iga_nerfstudio.adjustment.representatives import BY_RESIDUAL, Chosen, Representative, validate_representative
 from iga_nerfstudio.adjustment.transform import (
     BalanceRule,
     DegenerateKernelError,
@@ -35,69 +36,11 @@ from iga_nerfstudio.adjustment.transform import (
     validate_power,
 )
 
-logger = logging.getLogger("iga_nerfstudio")
-
 KernelMethod = Literal["layerwise", "per_sample"]
 
 # Gives the n representatives' network inputs, (n, d) or (n, m, d) each, and their shares (n, m) or None, or gradients
 # with respect to their outputs; see layerwise_entk.
 Representatives = Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
-
-# Names of the parts of a step's adjustment in torch's profiler.
-PARTS = {name: f"iga::{name}" for name in ("representatives", "kernel", "eigenpairs", "apply")}
-
-# Why a step's gradient was left as it was.
-Reason = Literal[
-    "kernel_not_finite",
-    "eigensolver_failed",
-    "beyond_rank",
-    "too_few_groups",
-    "residual_not_finite",
-    "between_refreshes",
-    "nothing_trained",
-]
-
-_EXPLANATIONS: dict[Reason, str] = {
-    "kernel_not_finite": "the kernel holds NaN or infinite entries",
-    "eigensolver_failed": "no eigensolver found the kernel's eigenpairs",
-    "beyond_rank": "the balanced range lies beyond the kernel's numerical rank",
-    "too_few_groups": "the batch has fewer groups than eigenvalues to balance",
-    "residual_not_finite": "the loss gradient holds NaN or infinite entries",
-    "between_refreshes": "the kernel is not refreshed at this step and the groups are other ones",
-    "nothing_trained": "no parameter of the network requires a gradient, so it has no kernel",
-}
-
-
-@dataclass
-class Diagnostics:
-    """What the adjustment saw at its latest step.
-
-    Attributes:
-        step: Number of steps taken, this one included.
-        adjusted: Whether this step's gradient goes through the transform.
-        eigenvalues: Leading eigenvalues of the latest kernel, descending, ``(k,)``; empty before the first.
-        target: Eigenvalue that the balanced ones are brought to, a scalar tensor, like the next one left where the
-            kernel is, so that a GPU is not waited for until somebody reads it; NaN while there is no transform.
-        effective_rank: ``tr(K)^2 / ||K||_F^2`` of the latest kernel, between 1 and n: how many eigenvalues carry it.
-        unadjusted: Number of steps left unadjusted so far, by reason.
-        left_out: How many of the eigenvalues up to ``end`` the latest kernel has only as rounding errors, so that they
-            are not balanced.
-        steps_reduced: Number of steps so far that were adjusted without some of them.
-    """
-
-    step: int = 0
-    adjusted: bool = False
-    eigenvalues: Tensor = field(default_factory=lambda: torch.empty(0))
-    target: Tensor = field(default_factory=lambda: torch.tensor(torch.nan))
-    effective_rank: Tensor = field(default_factory=lambda: torch.tensor(torch.nan))
-    unadjusted: Counter[Reason] = field(default_factory=Counter)
-    left_out: int = 0
-    steps_reduced: int = 0
-
-    @property
-    def steps_unadjusted(self) -> int:
-        """Steps left unadjusted so far, whatever the reason."""
-        return sum(self.unadjusted.values())
 
 
 @dataclass
@@ -236,12 +179,12 @@ class InductiveGradientAdjuster:
         self.enabled = enabled
         self.gather = gather
         self.diagnostics = Diagnostics()
-        self._generator = torch.Generator().manual_seed(seed)
-        self._kept_slots: Tensor | None = None
+        self._choice = Choice(seed)
         self._transform: SpectralTransform | None = None
         self._settings_changed = False
         self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
         self._network_checked = False
+        self._largest_kernel = 0  # whose size was seen to fit
 
     def reconfigure(
         self,
@@ -276,7 +219,7 @@ class InductiveGradientAdjuster:
             require_enough_groups(self.grouping.num_groups(self.grouping.num_inputs) * processes, end, self.rule)
         self.enabled = self.enabled if enabled is None else enabled
         if representative != self.representative:
-            self._kept_slots = None
+            self._choice.forget()
         self.start, self.end = start, end
         self.representative, self.refresh_interval = representative, refresh_interval
         self._settings_changed = True
@@ -293,6 +236,7 @@ class InductiveGradientAdjuster:
         target: Tensor | None = None,
         *,
         scores: Tensor | None = None,
+        grouping: Grouping | None = None,
     ) -> Tensor:
         """Pass a batch's prediction on to the loss, with the gradient that comes back adjusted.
 
@@ -301,6 +245,7 @@ class InductiveGradientAdjuster:
             inputs: What the network was fed, one tensor or a tuple, ``(N, d)`` each.
             target: Ground truth, ``(N, C)``; only representatives of largest residual look at it.
             scores: Non-negative score per input, ``(N,)``, for the largest-weight representative.
+            grouping: This step's groups, where they are not the adjuster's: batches drawn from all the data.
 
         Returns:
             The prediction, unchanged in value.
@@ -313,7 +258,7 @@ class InductiveGradientAdjuster:
         if not self.active:
             return prediction
         rows = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-        _require_fitting_shapes(prediction, rows, target, scores)
+        require_fitting_shapes(prediction, rows, target, scores)
         if self.representative in (*BY_RESIDUAL, "previous_residual") and scores is None:
             if target is None:
                 raise ValueError(
@@ -321,25 +266,30 @@ class InductiveGradientAdjuster:
                     "target)."
                 )
             scores = (prediction.detach() - target).square().sum(-1)
-        groups = self.grouping.split(prediction)
+        grouping = grouping or self.grouping
+        groups = grouping.split(prediction)
 
         def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
-            grouped_scores = None if scores is None else self.grouping.split(scores.detach())
-            chosen = self.choose((groups.shape[0], groups.shape[1]), grouped_scores, groups.device)
-            return tuple(chosen.gather(self.grouping.split(x.detach())) for x in rows), chosen.weights
+            grouped_scores = None if scores is None else grouping.split(scores.detach())
+            chosen = self.choose((groups.shape[0], groups.shape[1]), grouped_scores, groups.device, grouping)
+            return tuple(chosen.gather(grouping.split(x.detach())) for x in rows), chosen.weights
 
-        adjusted = self.grouping.join(self.adjust(groups, representatives))
+        transform = self.transform_for(groups.shape[0], representatives, groups.device, grouping)
+        adjusted = grouping.join(self.rebalance(groups, transform))
         if self.representative == "previous_residual" and scores is not None:
-            self.remember(self.grouping.split(scores.detach()))
+            self.remember(grouping.split(scores.detach()), grouping)
         return adjusted
 
-    def choose(self, size: tuple[int, int], scores: Tensor | None, device: torch.device) -> Chosen:
+    def choose(
+        self, size: tuple[int, int], scores: Tensor | None, device: torch.device, grouping: Grouping | None = None
+    ) -> Chosen:
         """Choose the representatives of n groups of p slots.
 
         Args:
             size: ``(n, p)``.
             scores: Non-negative score per slot, ``(n, p)``, for the strategies that rank by one.
             device: Where the chosen slots are needed.
+            grouping: This step's groups, where they are not the adjuster's.
 
         Returns:
             Slots and shares, ``(n, m)``.
@@ -347,42 +297,19 @@ class InductiveGradientAdjuster:
         Raises:
             ValueError: If scores are needed and missing, or there are fewer than m slots.
         """
-        previous = self.representative == "previous_residual"
-        keeps = previous or self.representative == "random_once"
-        if keeps and not self.grouping.same_groups_every_step:
-            raise ValueError(
-                f"Representative {self.representative!r} keeps a point of every group, but these groups are other ones "
-                f"at every step. Use {'largest_residual' if previous else 'random'!r}."
-            )
-        kept = self._kept_slots if keeps else None
-        if kept is not None and kept.shape[0] == size[0]:
-            return Chosen(kept.to(device))
-        chosen = choose(
-            # Before the first step there is no residual to go by.
-            "middle" if previous else self.representative,
-            1 if previous else self.num_representatives,
-            size,
-            scores=scores if self.representative in SCORED else None,
-            mask=self.grouping.mask,
-            generator=self._generator,
-            device=device,
+        return self._choice.choose(
+            self.representative, self.num_representatives, size, scores, grouping or self.grouping, device
         )
-        if self.representative == "random_once":
-            self._kept_slots = chosen.slots
-        return chosen
 
-    def remember(self, scores: Tensor) -> None:
+    def remember(self, scores: Tensor, grouping: Grouping | None = None) -> None:
         """Keep the slots of largest score for the next step's kernel, if the representative is the previous residual's.
 
         Args:
             scores: This step's squared residual of every slot, ``(n, p)``.
+            grouping: This step's groups, where they are not the adjuster's.
         """
         if self.representative == "previous_residual":
-            size = (scores.shape[0], scores.shape[1])
-            mask = self.grouping.mask
-            self._kept_slots = choose(
-                self.representative, self.num_representatives, size, scores=scores, mask=mask
-            ).slots
+            self._choice.remember(scores, self.num_representatives, grouping or self.grouping)
 
     def adjust(self, values: Tensor, representatives: Representatives) -> Tensor:
         """The same for callers that have their own groups: identity forward, S_e along the first axis backward.
@@ -414,22 +341,25 @@ class InductiveGradientAdjuster:
         """
         if transform is None:
             return values
-        return _Rebalance.apply(values, transform, self._rows, self._residual_not_finite)
+        return Rebalance.apply(values, transform, self._rows, self._residual_not_finite)
 
-    def transform_for(self, n: int, representatives: Representatives, device: torch.device) -> SpectralTransform | None:
+    def transform_for(
+        self, n: int, representatives: Representatives, device: torch.device, grouping: Grouping | None = None
+    ) -> SpectralTransform | None:
         """Begin a step: its transform, new or kept, for callers that pass residuals through it in parts.
 
         Args:
             n: Groups of this process.
             representatives: As for :meth:`adjust`.
             device: Where the groups are.
+            grouping: This step's groups, where they are not the adjuster's.
 
         Returns:
             S_e for the groups, those of all processes with ``gather``, or None where this step's gradient stays as it
             is; such steps are counted.
 
         Raises:
-            ValueError: As for :meth:`adjust`.
+            ValueError: As for :meth:`adjust`, and if the kernel is larger than the memory.
             UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
         """
         if not self.active:
@@ -440,22 +370,25 @@ class InductiveGradientAdjuster:
         self.diagnostics.step += 1
         self.diagnostics.adjusted = False
         if not any(parameter.requires_grad for parameter in self.network.parameters()):
-            self._count("nothing_trained")
+            self.diagnostics.count("nothing_trained")
             return None
         if rows.total < eigenpairs_needed(self.end, self.rule):
-            self._count("too_few_groups")
+            self.diagnostics.count("too_few_groups")
             return None
+        if rows.total > self._largest_kernel:
+            require_kernel_fits(rows.total, device)
+            self._largest_kernel = rows.total
         if refresh:
             with record_function(PARTS["representatives"]):
                 inputs, shares = representatives()
                 inputs, shares = tuple(map(rows.gather, inputs)), None if shares is None else rows.gather(shares)
             self._transform = self._new_transform(inputs, shares)
-        elif not self.grouping.same_groups_every_step:
-            self._count("between_refreshes")
+        elif not (grouping or self.grouping).same_groups_every_step:
+            self.diagnostics.count("between_refreshes")
             return None
         if self._transform is None or self._transform.vectors.shape[0] != rows.total:
             if not refresh:
-                self._count("between_refreshes")
+                self.diagnostics.count("between_refreshes")
             return None
         self.diagnostics.adjusted = True
         return self._transform
@@ -478,12 +411,12 @@ class InductiveGradientAdjuster:
         if made.eigenvalues is not None:
             seen.eigenvalues = made.eigenvalues
         if made.reason is not None:
-            self._count(made.reason, made.detail)
+            self.diagnostics.count(made.reason, made.detail)
         if transform is not None:
             seen.target = transform.target
             seen.left_out = self.end - (self.start - 1 + transform.rank)
             if seen.left_out:
-                self._count_reduced()
+                self.diagnostics.count_reduced(self.end)
         return transform
 
     def _outcome(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
@@ -516,34 +449,8 @@ class InductiveGradientAdjuster:
 
     def _residual_not_finite(self) -> None:
         if self.diagnostics.adjusted:  # once per step, however many parts its residual comes in
-            self._count("residual_not_finite")
+            self.diagnostics.count("residual_not_finite")
         self.diagnostics.adjusted = False
-
-    def _count(self, reason: Reason, detail: str = "") -> None:
-        """Count an unadjusted step; log the 1st, 10th, 100th, ... of each reason."""
-        self.diagnostics.unadjusted[reason] += 1
-        count = self.diagnostics.unadjusted[reason]
-        if reason != "between_refreshes" and _worth_a_line(count):
-            logger.warning(
-                "IGA left the gradient of step %d unadjusted: %s. %d such step(s) so far. %s",
-                self.diagnostics.step,
-                _EXPLANATIONS[reason],
-                count,
-                detail,
-            )
-
-    def _count_reduced(self) -> None:
-        """Count a step of fewer eigenvalues than asked for, and log as for unadjusted ones."""
-        self.diagnostics.steps_reduced += 1
-        if _worth_a_line(self.diagnostics.steps_reduced):
-            logger.warning(
-                "IGA balanced the eigenvalues of step %d up to %d instead of %d: the others are below the kernel's "
-                "rounding error. %d such step(s) so far.",
-                self.diagnostics.step,
-                self.end - self.diagnostics.left_out,
-                self.end,
-                self.diagnostics.steps_reduced,
-            )
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to go on as if it had not stopped; tensors and plain Python values only."""
@@ -552,8 +459,7 @@ class InductiveGradientAdjuster:
             "step": self.diagnostics.step,
             "unadjusted": dict(self.diagnostics.unadjusted),
             "steps_reduced": self.diagnostics.steps_reduced,
-            "generator": self._generator.get_state(),
-            "kept_slots": self._kept_slots,
+            **self._choice.state_dict(),
             "transform": None if transform is None else [transform.vectors, transform.coefficients, transform.target],
         }
 
@@ -568,104 +474,11 @@ class InductiveGradientAdjuster:
         """
         device = next(self.network.parameters()).device
 
-        def placed(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device)
-
         self.diagnostics = Diagnostics(
             step=state["step"],
             unadjusted=Counter(state["unadjusted"]),
             steps_reduced=state.get("steps_reduced", 0),  # not in states of earlier versions
         )
-        self._generator.set_state(state["generator"].cpu())
-        self._kept_slots = placed(state["kept_slots"])
+        self._choice.load_state_dict(state, device)
         saved = state["transform"]
         self._transform = None if saved is None else SpectralTransform(*saved).to(device)
-
-
-def _worth_a_line(count: int) -> bool:
-    """The 1st, 10th, 100th, ... time."""
-    return str(count).strip("0") == "1"
-
-
-def _require_fitting_shapes(
-    prediction: Tensor, rows: tuple[Tensor, ...], target: Tensor | None, scores: Tensor | None
-) -> None:
-    """Refuse what torch would broadcast."""
-    count = len(prediction) if prediction.ndim else 0
-    if prediction.ndim != 2:
-        raise ValueError(
-            f"The prediction must have shape (N, C), (N, 1) for one value per input, got {tuple(prediction.shape)}."
-        )
-    if target is not None and target.shape != prediction.shape:
-        raise ValueError(
-            f"Target and prediction must have one shape, got {tuple(target.shape)} and {tuple(prediction.shape)}."
-        )
-    if scores is not None and scores.shape != (count,):
-        raise ValueError(f"Scores must have shape ({count},), one per input, got {tuple(scores.shape)}.")
-    for x in rows:
-        if x.ndim != 2 or len(x) != count:
-            raise ValueError(
-                f"Inputs must have shape ({count}, d), as many rows as the prediction {tuple(prediction.shape)}, got "
-                f"{tuple(x.shape)}."
-            )
-
-
-def validate_refresh_interval(steps: int) -> None:
-    """Check how often the kernel is to be computed.
-
-    Args:
-        steps: Every how many steps.
-
-    Raises:
-        ValueError: If it is less than 1.
-    """
-    if steps < 1:
-        raise ValueError(f"refresh_interval counts steps and must be at least 1, got {steps}.")
-
-
-def require_enough_groups(num_groups: int, end: int, rule: BalanceRule) -> None:
-    """Refuse an ``end`` that asks for more eigenvalues than there are groups.
-
-    Args:
-        num_groups: Groups in every batch, n: the kernel is (n, n).
-        end: Last balanced eigenvalue.
-        rule: Balance rule; Adam's needs one eigenvalue more.
-
-    Raises:
-        ValueError: If n is too small.
-    """
-    needed = eigenpairs_needed(end, rule)
-    if num_groups < needed:
-        raise ValueError(
-            f"end={end} under rule {rule!r} reads {needed} eigenvalues, but a batch of {num_groups} groups has only "
-            f"{num_groups}. Lower end to {max(num_groups - (rule == 'adam'), 0)} or less, or use more, smaller groups."
-        )
-
-
-class _Rebalance(torch.autograd.Function):
-    """Identity forward; multiplies the gradient by S_e backward."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, transform: SpectralTransform, rows: ProcessRows, on_not_finite: Callable[[], None]
-    ) -> Tensor:
-        ctx.transform, ctx.rows, ctx.on_not_finite = transform, rows, on_not_finite
-        # A copy and no view, which could not be changed in place.
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (own,) = gradients
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "A derivative to be differentiated once more (create_graph=True) was asked for through the adjuster, "
-                "where it would be that of the transformed loss. Take it of the network's own prediction, before the "
-                "adjuster."
-            )
-        residual = ctx.rows.gather(own)
-        # One bad ray would spread to all of them, on every process, through S_e, so none is touched.
-        if not torch.isfinite(residual).all():
-            ctx.on_not_finite()
-            return own, None, None, None
-        with record_function(PARTS["apply"]):
-            return ctx.rows.own(ctx.transform.apply(residual)), None, None, None

@@ -85,7 +85,7 @@ def layerwise_entk(
             for trace in traces:
                 for factors in trace.factors(n, rows[0].shape[:-1].numel()):
                     _add_gram(kernel, factors)
-            kernel = kernel.tril() + kernel.tril(-1).T
+            _mirror(kernel)
         if check:
             _check_rows(kernel, network, rows, readout, shares)
     return kernel
@@ -354,9 +354,23 @@ def _add_gram(kernel: Tensor, factors: Factors | LookupFactors) -> None:
         kernel += _gram_of_gradients(left, right)
 
 
+def _mirror(kernel: Tensor) -> None:
+    """Fill the upper triangle from the lower one, some rows at a time: a copy of a large kernel may not fit."""
+    step = _gram_rows(kernel)
+    for i in range(0, len(kernel), step):
+        j = i + step
+        kernel[:i, i:j] = kernel[i:j, :i].T
+        block = kernel[i:j, i:j]
+        block.copy_(block.tril() + block.tril(-1).T)
+
+
+def _gram_rows(kernel: Tensor) -> int:
+    return GRAM_ROWS if kernel.device.type == "cpu" else GRAM_ROWS_GPU
+
+
 def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor) -> None:
     """One point per sample: some rows at a time, each up to the diagonal, since the rest is its mirror image."""
-    step = GRAM_ROWS if kernel.device.type == "cpu" else GRAM_ROWS_GPU
+    step = _gram_rows(kernel)
     for i in range(0, len(kernel), step):
         j = i + step
         products = left[i:j] @ left[:j].mH

@@ -13,7 +13,7 @@ from iga_nerfstudio.files import write_text
 from iga_nerfstudio.tasks.config_files import to_yaml
 from iga_nerfstudio.tasks.image import ImageConfig
 from iga_nerfstudio.tasks.run import METRICS_FILE, folder_of_runs
-from iga_nerfstudio.tasks.trainer import chunk_size
+from iga_nerfstudio.tasks.setup import chunk_size
 
 
 def measure_image_pair(config: ImageConfig) -> dict[str, Any]:

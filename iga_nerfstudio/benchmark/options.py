@@ -19,7 +19,8 @@ from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
-from iga_nerfstudio.tasks.trainer import Trainer, build_adjuster
+from iga_nerfstudio.tasks.setup import build_adjuster
+from iga_nerfstudio.tasks.trainer import Trainer
 
 # Points per chunk of the option that takes a step in chunks.
 CHUNK = 2048

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from iga_nerfstudio.adjustment import SpectralTransform, leading_eigenpairs, per_sample_entk
 from iga_nerfstudio.adjustment import adjuster as adjuster_module
-from iga_nerfstudio.adjustment.adjuster import PARTS
+from iga_nerfstudio.adjustment import rebalance as rebalance_module
 from iga_nerfstudio.adjustment.kernel import Inputs
+from iga_nerfstudio.adjustment.rebalance import PARTS
 from iga_nerfstudio.adjustment.transform import eigenpairs_needed
 from iga_nerfstudio.benchmark.floor import activation_bytes, measure_floor, training_flops
 from iga_nerfstudio.benchmark.memory import peak_memory
@@ -147,7 +148,11 @@ def _parts(training: Training, rounds: int) -> tuple[tuple[Tensor, ...], dict[st
         synchronise()
         seconds[name][-1] += time.perf_counter() - start
 
-    with patch.object(training.adjuster, "_entk", watched), patch.object(adjuster_module, "record_function", timed):
+    with (
+        patch.object(training.adjuster, "_entk", watched),
+        patch.object(adjuster_module, "record_function", timed),
+        patch.object(rebalance_module, "record_function", timed),
+    ):
         for _ in range(rounds):
             for values in seconds.values():
                 values.append(0.0)  # a step in chunks applies the transform more than once

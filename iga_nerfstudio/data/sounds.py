@@ -40,8 +40,9 @@ def read_sound(path: Path) -> Samples:
         with soundfile.SoundFile(path) as file:
             values = file.read(dtype="float32", always_2d=True)
             announced, rate, notes = file.frames, file.samplerate, file.extra_info
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"{path} cannot be read as sound: {error}. Save it as WAV with a sound program.") from error
+    except soundfile.SoundFileError as error:
+        reason = getattr(error, "error_string", str(error)).rstrip(".")
+        raise ValueError(f"{path} cannot be read as sound: {reason}. Save it as WAV with a sound program.") from error
     cut = _CUT_SHORT.search(notes)
     if cut and int(cut[1]) < _UNKNOWN_SIZE:
         size, there = int(cut[1]), int(cut[2])

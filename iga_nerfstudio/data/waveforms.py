@@ -106,6 +106,22 @@ def read_waveform(
     return Waveform(x=x, values=values, sample_rate=signal.rate, start=signal.start, unit=signal.unit)
 
 
+def waveform_of(values: NDArray[Any]) -> Waveform:
+    """A signal that is there already.
+
+    Args:
+        values: Real and evenly spaced, ``(N,)`` or ``(N, C)`` with up to 16 channels.
+
+    Returns:
+        Float64 values with a sample rate of 1.
+
+    Raises:
+        ValueError: If they are not, or not finite.
+    """
+    channels = _finite_values(_as_channels(values, "The signal"), "the signal")
+    return Waveform(np.linspace(-1.0, 1.0, len(channels)), channels, sample_rate=1.0)
+
+
 def _read_samples(path: Path, channel: int | None, column: int | str | None) -> Samples:
     if not path.is_dir():
         require_ending(path, (*SOUND_ENDINGS, *TEXT_ENDINGS, ".npy"))
@@ -134,15 +150,20 @@ def _read_npy(content: bytes, path: Path) -> Samples:
         values = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # Broken files raise all sorts.
         raise ValueError(f"{path} cannot be read as NPY: {error}. Write it with numpy.save.") from error
+    return Samples(_as_channels(values, str(path)), 1.0, 0.0, "")
+
+
+def _as_channels(values: NDArray[Any], name: str) -> NDArray[Any]:
+    """An array as ``(N, C)``."""
     if values.dtype.kind not in "fiub":
-        raise ValueError(f"{path} holds values of type {values.dtype}, but real numbers are needed.")
+        raise ValueError(f"{name} holds values of type {values.dtype}, but real numbers are needed.")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or not 1 <= values.shape[1] <= MAX_CHANNELS:
         raise ValueError(
-            f"{path} holds an array of shape {values.shape}, but (N,), or (N, C) with 1 to {MAX_CHANNELS} channels, "
+            f"{name} holds an array of shape {values.shape}, but (N,), or (N, C) with 1 to {MAX_CHANNELS} channels, "
             "is needed. Reshape or transpose it."
         )
-    return Samples(values, 1.0, 0.0, "")
+    return values
 
 
 def _stretch(signal: Samples, start: float, duration: float | None, path: Path) -> Samples:
@@ -184,11 +205,11 @@ def _check_length(signal: Samples, max_samples: int, path: Path) -> None:
         )
 
 
-def _finite_values(values: NDArray[Any], path: Path) -> NDArray[np.float64]:
+def _finite_values(values: NDArray[Any], name: Path | str) -> NDArray[np.float64]:
     usable = np.isfinite(values) & (np.abs(values) <= np.finfo(np.float32).max)  # the network is fed single precision
     if not usable.all():
         raise ValueError(
-            f"{np.count_nonzero(~usable)} of the {usable.size} values of {path} are NaN, infinite or too large for "
+            f"{np.count_nonzero(~usable)} of the {usable.size} values of {name} are NaN, infinite or too large for "
             "single precision. Cut them off with start and duration, or repair the file."
         )
     return values.astype(np.float64)

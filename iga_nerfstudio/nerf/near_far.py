@@ -78,8 +78,8 @@ def find_bounds(poses: Tensor | None, planes: dict[str, float] | None) -> SceneB
     they look at together: the paper's proportions. The network's unit is such that far is at 6 there.
 
     Args:
-        poses: Camera-to-world matrices, ``(n, 3, 4)``, cameras looking along -z; None where they are not known, which
-            is taken for a Blender scene.
+        poses: Camera-to-world matrices, ``(n, 3, 4)``, cameras looking along -z; None or empty where they are not
+            known, which is taken for a Blender scene.
         planes: ``near_plane`` and ``far_plane``, where a person has set them.
 
     Returns:
@@ -89,8 +89,10 @@ def find_bounds(poses: Tensor | None, planes: dict[str, float] | None) -> SceneB
         ValueError: If the planes are not set and the cameras do not look at one point, or if they are no range.
     """
     bounds = set_bounds(planes)
-    seen = SceneBounds() if poses is None else bounds_of(poses)
-    if seen == SceneBounds() or poses is None:
+    if poses is None or not len(poses):
+        return bounds
+    seen = bounds_of(poses)
+    if seen == SceneBounds():
         return bounds
     if planes is not None:
         centre = poses[:, :, 3].mean(dim=0).tolist() if seen is None else seen.centre

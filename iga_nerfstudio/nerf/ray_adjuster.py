@@ -22,6 +22,7 @@ from iga_nerfstudio.adjustment import (
 )
 from iga_nerfstudio.adjustment.history import SpectrumHistory
 from iga_nerfstudio.adjustment.processes import num_processes
+from iga_nerfstudio.adjustment.settings import AdjustmentSettings
 from iga_nerfstudio.nerf.view_error import error_at_training_view
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
 
@@ -37,13 +38,9 @@ RayRepresentative = Literal["largest_weight", "random", "middle"]
 
 
 @dataclass
-class RayAdjustmentConfig:
+class RayAdjustmentConfig(AdjustmentSettings):
     """How the gradient of rendered colours is adjusted."""
 
-    enabled: bool = True
-    """Adjust the gradient. False trains the plain NeRF: same network, data, schedule and random numbers."""
-    start: int = 1
-    """First balanced eigenvalue of the kernel, counted from 1."""
     end: int = 25
     """Last balanced eigenvalue. Larger acts more strongly on fine detail; 0 is plain training. Must stay below the
     number of rays per batch."""
@@ -55,13 +52,11 @@ class RayAdjustmentConfig:
     """Which sample stands for its ray in the kernel."""
     num_representatives: int = 1
     """Samples per ray in the kernel. Several of largest_weight count in proportion to their weight."""
+    refresh_interval: int = 1
+    """Adjust every that many steps. The rays of a step have a kernel of their own, so the steps between are plain."""
     readout: Literal["activated", "logits", "colours"] = "activated"
     """What the kernel differentiates: the sum of the sigmoids of colour and density (as the authors' code does), the
     sum of the raw outputs, or the sum of the sigmoids of the colour alone."""
-    eigen_method: Literal["auto", "dense", "subspace"] = "auto"
-    """Leading eigenpairs by a full decomposition, by block Lanczos, or whichever is faster."""
-    refresh_interval: int = 1
-    """Adjust every that many steps. The rays of a step have a kernel of their own, so the steps between are plain."""
     seed: int = 0
     """Seed of random representatives."""
     gather: bool = False
@@ -84,19 +79,10 @@ def build_ray_adjuster(
     Raises:
         ValueError: If a setting is invalid.
     """
-    return InductiveGradientAdjuster(
+    return settings.adjuster(
         network,
         Rays(samples_per_ray),
-        end=settings.end,
-        start=settings.start,
-        rule=settings.rule,
-        power=settings.power,
-        representative=settings.representative,
-        num_representatives=settings.num_representatives,
         readout=READOUTS[settings.readout],
-        eigen_method=settings.eigen_method,
-        refresh_interval=settings.refresh_interval,
-        enabled=settings.enabled,
         seed=settings.seed,
         gather=settings.gather,
     )

@@ -6,37 +6,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from iga_nerfstudio.adjustment.settings import AdjustmentSettings
 from iga_nerfstudio.networks import NetworkConfig
 
 
 @dataclass
-class TaskAdjustmentConfig:
+class TaskAdjustmentConfig(AdjustmentSettings):
     """How the gradient is adjusted."""
 
-    enabled: bool = True
-    """False is the plain run: same network, data, schedule and random numbers."""
-    start: int = 1
-    """First balanced eigenvalue of the kernel, counted from 1."""
-    end: int | None = None
-    """Last balanced eigenvalue: larger acts more strongly, 0 is plain training. Less than the number of groups. If not
-    given, one for every 19 groups, at most 25."""
-    rule: Literal["adam", "sgd"] | None = None
-    """Balance to eigenvalue end + 1 (adam; for Muon too) or start (sgd); what suits the optimiser if not given."""
-    power: float | None = None
-    """How far the balanced eigenvalues are brought to that one, in (0, 1]: 1 is all the way, as in the paper. If not
-    given, 1, but 0.7 under Muon where end is not given either."""
     representative: Literal[
         "largest_residual", "previous_residual", "all_maxima", "random", "random_once", "middle", "mean"
     ] = "largest_residual"
     """Which point stands for its group: that of largest residual, now or at the step before (full batches only; spares
     steps in chunks a forward pass), a random or fixed one, or the mean of num_representatives drawn ones. all_maxima is
     the mean of the places where any group's residual is largest, as in the authors' code for images."""
-    num_representatives: int = 1
-    """Points per group in the kernel."""
-    eigen_method: Literal["auto", "dense", "subspace"] = "auto"
-    """Leading eigenpairs by full decomposition, by block Lanczos, or whichever is faster."""
-    refresh_interval: int = 1
-    """Compute the kernel every that many steps. For SIREN 2 cost 0.1 dB in a short run, 5 cost 1.2; PE lost nothing."""
 
 
 @dataclass

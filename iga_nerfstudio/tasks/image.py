@@ -21,13 +21,14 @@ from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.report import as_picture
-from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, with_channels
+from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, as_array
+from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size, require_groups
+from iga_nerfstudio.tasks.trainer import Record, Watcher
 
-# Groups of the paper's images, 768x512 in patches of 32x32.
-_PAPER_GROUPS = 384
+# More channels are more likely an axis at the wrong place.
+MAX_CHANNELS = 16
 
 
 @dataclass
@@ -57,9 +58,7 @@ class ImageConfig(TaskConfig):
 def automatic_patch_size(height: int, width: int) -> int:
     """The power of two whose square patches come nearest in number to the paper's 384, at most half the image."""
     sizes = [2**k for k in range(int(math.log2(max(min(height, width) // 2, 1))) + 1)]
-    return min(
-        sizes, key=lambda size: abs(math.log(math.ceil(height / size) * math.ceil(width / size) / _PAPER_GROUPS))
-    )
+    return min(sizes, key=lambda size: abs(math.log(math.ceil(height / size) * math.ceil(width / size) / PAPER_GROUPS)))
 
 
 class ImageTask(Task[ImageConfig]):
@@ -79,6 +78,11 @@ class ImageTask(Task[ImageConfig]):
         super().__init__(config)
         if image.ndim != 3 or min(image.shape) < 1 or min(image.shape[:2]) < 2:
             raise ValueError(f"An image has shape (H, W, C) and 2 pixels or more along each side, got {image.shape}.")
+        if image.shape[2] > MAX_CHANNELS:
+            raise ValueError(
+                f"An image of shape (H, W, C) has at most {MAX_CHANNELS} channels, got {image.shape}. Is it (C, H, W)? "
+                "Transpose it."
+            )
         if not np.isfinite(image).all():
             raise ValueError(f"The image holds {int((~np.isfinite(image)).sum())} values that are NaN or infinite.")
         if not 0 < config.render_scale <= 64:
@@ -89,10 +93,11 @@ class ImageTask(Task[ImageConfig]):
         self.grouping = Patches((height, width), config.patch_size or automatic_patch_size(height, width))
         self._samples = GridSamples(Grid.unit((height, width), self.device), self.image.reshape(-1, channels))
         self._metrics = ImageMetrics(config.lpips_backbone, config.lpips_parity)
+        num_groups = config.patches_per_batch or self.grouping.num_groups(self.grouping.num_inputs)
+        require_groups(config, num_groups, "--patches-per-batch" if config.patches_per_batch else "--patch-size")
         if config.patches_per_batch is None:
             self.batches = FullBatch(self._samples, self.grouping)
             return
-        require_groups(config, config.patches_per_batch)
         self.batches = RandomGroups(self._samples, self.grouping, config.patches_per_batch, config.machine.seed)
 
     def reconstruct(self, network: CoordinateMLP, scale: float = 1.0) -> Tensor:
@@ -197,7 +202,8 @@ def fit_image(
     if isinstance(image, (str, Path)):
         values = read_image(Path(image), crop=config.crop, size=config.size, max_side=config.max_side)
     else:
-        values = with_channels(image, num_axes=2)
+        values = as_array(image).astype(np.float32, copy=False)
+        values = values[..., None] if values.ndim == 2 else values
         if values.size and (values.min() < 0 or values.max() > 1):
             raise ValueError(
                 f"Image values lie in [0, 1], got {values.min():.3g} to {values.max():.3g}. Divide by 255?"

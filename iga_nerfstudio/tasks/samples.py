@@ -17,18 +17,16 @@ from iga_nerfstudio.adjustment.grouping import DrawnGroups
 _CELLS_AT_ONCE = 1 << 20
 
 
-def with_channels(values: np.ndarray | Tensor, num_axes: int) -> np.ndarray:
-    """A caller's samples as float32 with a last axis of channels, which single-channel samples may lack.
+def as_array(values: np.ndarray | Tensor) -> np.ndarray:
+    """A caller's samples, on any device, as an array of real numbers.
 
-    Args:
-        values: Samples on ``num_axes`` axes, with or without the channels' one; on any device.
-        num_axes: Axes of the grid that the samples lie on.
-
-    Returns:
-        Array of ``num_axes + 1`` axes; other numbers of axes stay as they are.
+    Raises:
+        ValueError: If they are no real numbers.
     """
-    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float32)
-    return array[..., None] if array.ndim == num_axes else array
+    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"Samples must be real numbers, got an array of {array.dtype} and shape {array.shape}.")
+    return array
 
 
 class Grid:

@@ -25,9 +25,10 @@ from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
+from iga_nerfstudio.tasks.setup import chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size, require_groups
+from iga_nerfstudio.tasks.trainer import Record, Watcher
 
 logger = logging.getLogger("iga_nerfstudio")
 
@@ -88,7 +89,7 @@ class ShapeTask(Task[SDFConfig]):
         self._samples = GridSamples(Grid.unit(grid.values.shape, self.device), values)
         self.grouping = Intervals(len(values), config.group_size)
         num_groups = min(config.groups_per_batch, self.grouping.num_groups(len(values)))
-        require_groups(config, num_groups)
+        require_groups(config, num_groups, "--groups-per-batch")
         self.batches = RandomGroups(self._samples, self.grouping, num_groups, config.machine.seed)
         if config.num_epochs is not None:
             self.config = replace(config, max_num_iterations=config.num_epochs * self.batches.batches_per_epoch)

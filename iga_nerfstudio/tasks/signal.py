@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,29 +12,34 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from iga_nerfstudio.adjustment import Intervals
 from iga_nerfstudio.data.sines import PAPER_SIGNALS, PaperSignal, paper_signal, sum_of_sines
-from iga_nerfstudio.data.sounds import write_wav
-from iga_nerfstudio.data.waveforms import Waveform, read_waveform
+from iga_nerfstudio.data.sounds import SOUND_ENDINGS, write_wav
+from iga_nerfstudio.data.tables import write_table
+from iga_nerfstudio.data.waveforms import Waveform, read_waveform, waveform_of
 from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture, training_curve
 from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft_error
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
 from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
-from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, with_channels
+from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, as_array
+from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher, chunk_size
+from iga_nerfstudio.tasks.trainer import Record, Watcher
 
 # Strongest frequencies whose error is reported where the signal does not come with a list of its own.
 _REPORTED_FREQUENCIES = 6
+# Samples of a group of the paper's signals.
+_PAPER_INTERVAL = 8
+# Samples for which a SIREN's axis is 1 longer, at both ends: 308,207 on [-100, 100] in its authors' code.
+_SAMPLES_PER_UNIT = PAPER_GROUPS * _PAPER_INTERVAL
 
 
 @dataclass
 class SignalConfig(TaskConfig):
-    """Fit a signal with a coordinate network: a WAV, CSV or NPY file (--data), a --signal, or --frequencies."""
+    """Fit a signal with a coordinate network: sound, CSV or NPY (--data), a --signal, or --frequencies."""
 
     task: ClassVar[str] = "iga-signal"
 
@@ -48,7 +54,7 @@ class SignalConfig(TaskConfig):
     num_samples: int | None = None
     """Samples of a function; the paper's for its own, 2048 for sines, if not given."""
     channel: int | None = None
-    """Channel of a WAV or NPY file, counted from 0; all if not given."""
+    """Channel of a sound or NPY file, counted from 0; all if not given."""
     column: str | None = None
     """Column of a CSV file, by name or counted from 0; all but the first if not given."""
     start: float = 0.0
@@ -57,8 +63,12 @@ class SignalConfig(TaskConfig):
     """Length of the stretch of a file to fit, in seconds."""
     normalise: bool = True
     """Divide by the largest magnitude for the network; results are in the signal's own units. The paper does not."""
-    interval_size: int = 8
-    """Consecutive samples that form a group, p."""
+    interval_size: int | None = None
+    """Consecutive samples that form a group, p; if not given, 8, but more for signals of more than 3,072 samples, so
+    that they form about the 384 groups of the paper's images."""
+    axis_scale: float | None = None
+    """The network sees the signal on [-axis_scale, axis_scale]: the longer, the faster it can vary. If not given, 1,
+    but for SIREN one for every 3,072 samples, which is what its authors took for sound: 100 for seven seconds."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig("siren", hidden_layers=4))
     """The coordinate network."""
     adjustment: TaskAdjustmentConfig = field(
@@ -69,6 +79,20 @@ class SignalConfig(TaskConfig):
     def name_of_data(self) -> str:
         """The file's or the function's name."""
         return super().name_of_data() if self.data is not None else self.signal or "sines"
+
+
+def automatic_interval_size(num_samples: int) -> int:
+    """Samples per group of a signal, for as many groups as the paper's images have, but 8 at least."""
+    return max(_PAPER_INTERVAL, round(num_samples / PAPER_GROUPS))
+
+
+def _axis_scale(config: SignalConfig, num_samples: int) -> float:
+    if config.axis_scale is None:
+        # Other networks cannot take it: encodings repeat themselves beyond [-1, 1].
+        return max(num_samples / _SAMPLES_PER_UNIT, 1.0) if config.network.kind == "siren" else 1.0
+    if not 0 < config.axis_scale < math.inf:
+        raise ValueError(f"axis_scale must be positive, got {config.axis_scale}.")
+    return config.axis_scale
 
 
 class SignalTask(Task[SignalConfig]):
@@ -89,29 +113,36 @@ class SignalTask(Task[SignalConfig]):
     def __init__(self, config: SignalConfig, waveform: Waveform, frequencies: tuple[float, ...] = ()) -> None:
         super().__init__(config)
         self.waveform = waveform
-        self.truth = torch.from_numpy(waveform.values.astype(np.float32))
+        self.truth = torch.from_numpy(waveform.values)
         self.scale = (waveform.peak or 1.0) if config.normalise else 1.0
         self.sizes = (1, self.truth.shape[1])
-        self.grouping = Intervals(len(self.truth), config.interval_size)
-        self._grid = Grid([torch.from_numpy(waveform.x.astype(np.float32)).to(self.device)])
-        self.batches = FullBatch(GridSamples(self._grid, self.truth / self.scale), self.grouping)
+        self.grouping = Intervals(len(self.truth), config.interval_size or automatic_interval_size(len(self.truth)))
+        require_groups(config, self.grouping.num_groups(len(self.truth)), "--interval-size")
+        self.axis_scale = _axis_scale(config, len(self.truth))
+        self._grid = Grid([torch.from_numpy((self.axis_scale * waveform.x).astype(np.float32)).to(self.device)])
+        self.batches = FullBatch(GridSamples(self._grid, (self.truth / self.scale).float()), self.grouping)
         self._frequencies = frequencies or tuple(
-            dominant_frequencies(self.truth[:, 0], waveform.sample_rate, _REPORTED_FREQUENCIES)
+            dominant_frequencies(self._scaled(self.truth), waveform.sample_rate, _REPORTED_FREQUENCIES)
         )
 
     def reconstruct(self, network: CoordinateMLP) -> Tensor:
-        """The fitted signal in the units of the file, ``(N, C)``, on the CPU."""
-        return decode(network, self._grid, chunk_size(self.config.machine)) * self.scale
+        """The fitted signal in the units of the file, float64 ``(N, C)``, on the CPU."""
+        return decode(network, self._grid, chunk_size(self.config.machine)).double() * self.scale
+
+    def _scaled(self, values: Tensor) -> Tensor:
+        """The first channel in the network's units and precision."""
+        return (values[:, 0] / self.scale).float()
 
     def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
         """Mean squared error; PSNR in dB of the signal's range; Delta_k (Eq. 6) of the first channel by frequency."""
         found = self.reconstruct(network)
-        span = float(self.truth.max() - self.truth.min()) or 1.0
-        metrics = {
-            "psnr": peak_signal_noise_ratio(found, self.truth, data_range=span).item(),
-            "mse": mse_loss(found, self.truth).item(),
-        }
-        errors = relative_dft_error(found[:, 0], self.truth[:, 0], self._frequencies, self.waveform.sample_rate)
+        span = float(self.truth.max() - self.truth.min()) or self.scale
+        # Of units in which nothing is too large or small to be squared.
+        error = mse_loss(found / span, self.truth / span).item()
+        metrics = {"psnr": -10 * math.log10(error) if error else math.inf, "mse": error * span**2}
+        errors = relative_dft_error(
+            self._scaled(found), self._scaled(self.truth), self._frequencies, self.waveform.sample_rate
+        )
         return metrics | {f"dft_error/{frequency:g}": error for frequency, error in errors.items()}
 
     def final_metrics(self, network: CoordinateMLP) -> dict[str, float]:
@@ -119,13 +150,14 @@ class SignalTask(Task[SignalConfig]):
         return self.evaluate(network)
 
     def description(self) -> dict[str, Any]:
-        """Length, rate and scale of the signal."""
+        """Length, rate and scale of the signal, and of the axis that the network sees."""
         return {
             "task": self.config.task,
             "num_samples": len(self.truth),
             "sample_rate": self.waveform.sample_rate,
             "start": self.waveform.start,
             "scale": self.scale,
+            "axis_scale": self.axis_scale,
         }
 
     def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
@@ -135,15 +167,14 @@ class SignalTask(Task[SignalConfig]):
         return tuple(signal_picture(self.waveform.axis, values, (low, high)) for values in (truth, found))  # type: ignore[return-value]
 
     def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
-        """``reconstruction.wav`` for a WAV file, else ``reconstruction.csv``; ``signal.png``, ``training.png``."""
+        """``reconstruction.wav`` for a file of sound, else ``reconstruction.csv``; ``signal.png``, ``training.png``."""
         found = self.reconstruct(network).numpy()
-        if self.config.data is not None and self.config.data.suffix.lower() == ".wav":
+        if self.config.data is not None and self.config.data.suffix.lower() in SOUND_ENDINGS:
             first = folder / "reconstruction.wav"
             write_wav(first, found, self.waveform.sample_rate)
         else:
             first = folder / "reconstruction.csv"
-            table = np.column_stack([self.waveform.axis, found])
-            write_whole(first, lambda path: np.savetxt(path, table, delimiter=",", fmt="%.9g"))
+            write_table(first, self.waveform.axis, found)
         pictures = [folder / "signal.png", folder / "training.png"]
         label = f"position ({self.waveform.unit})" if self.waveform.unit else "position"
         truth = self.truth[:, 0].numpy()
@@ -185,7 +216,7 @@ def fit_signal(
     """Fit a signal.
 
     Args:
-        signal: A WAV, CSV or NPY file, or evenly spaced samples, ``(N,)`` or ``(N, C)``.
+        signal: A file of sound, CSV or NPY, or real, evenly spaced samples, ``(N,)`` or ``(N, C)``.
         config: Settings; the defaults if not given.
         watchers: Called with the step and named figures whenever some are logged.
 
@@ -200,8 +231,5 @@ def fit_signal(
     if isinstance(signal, (str, Path)):
         waveform = read_waveform(Path(signal), channel=config.channel, start=config.start, duration=config.duration)
     else:
-        values = with_channels(signal, num_axes=1)
-        if not np.isfinite(values).all():
-            raise ValueError(f"The signal holds {int((~np.isfinite(values)).sum())} values that are NaN or infinite.")
-        waveform = Waveform(np.linspace(-1, 1, len(values)), values, sample_rate=1.0)
+        waveform = waveform_of(as_array(signal))
     return fit(SignalTask(config, waveform), watchers)

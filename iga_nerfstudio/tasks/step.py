@@ -41,12 +41,11 @@ def accumulate_gradient(
     Returns:
         The prediction, ``(N, C)`` float32, detached.
     """
-    adjuster.grouping = batch.grouping
     target = batch.target
     if len(target) <= points_per_chunk:
         inputs = batch.inputs
         prediction = _run(network, inputs, mixed_precision)
-        mse_loss(adjuster(prediction, inputs, target), target).backward()
+        mse_loss(adjuster(prediction, inputs, target, grouping=batch.grouping), target).backward()
         return prediction.detach()
     if target.device.type == "cpu":
         points_per_chunk = min(points_per_chunk, BLOCK)
@@ -73,11 +72,11 @@ def _adjusted_chunks(
         if adjuster.representative in BY_RESIDUAL:
             with torch.no_grad():
                 scores = batch.grouping.split(_squared_residuals(batch, points_per_chunk, predicted))
-        chosen = adjuster.choose((n, p), scores, device)
+        chosen = adjuster.choose((n, p), scores, device, batch.grouping)
         picked = rows.at(chosen.slots)
         return (batch.inputs_at(picked[:, 0] if picked.shape[1] == 1 else picked),), chosen.weights
 
-    transform = adjuster.transform_for(n, representatives, device)
+    transform = adjuster.transform_for(n, representatives, device, batch.grouping)
     slots = max(points_per_chunk // n, 1)
     mask = batch.grouping.mask
     predictions = torch.empty_like(batch.target)
@@ -97,7 +96,8 @@ def _adjusted_chunks(
         loss = mse_loss(adjuster.rebalance(values, transform), truth, reduction="sum") / batch.target.numel()
         loss.backward()
     if adjuster.representative == "previous_residual":  # others would not remember them
-        adjuster.remember(batch.grouping.split(_squared_residuals(batch, points_per_chunk, predictions.__getitem__)))
+        scores = batch.grouping.split(_squared_residuals(batch, points_per_chunk, predictions.__getitem__))
+        adjuster.remember(scores, batch.grouping)
     return predictions
 
 

@@ -16,7 +16,8 @@ from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.samples import Batches
-from iga_nerfstudio.tasks.trainer import Record, Trainer, Watcher, choose_device
+from iga_nerfstudio.tasks.setup import choose_device
+from iga_nerfstudio.tasks.trainer import Record, Trainer, Watcher
 
 AnyConfig = TypeVar("AnyConfig", bound=TaskConfig)
 

@@ -20,8 +20,8 @@ from iga_nerfstudio.tasks.config import MachineConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, load_image_task
 from iga_nerfstudio.tasks.report import as_picture, write_report
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
+from iga_nerfstudio.tasks.setup import initial_network
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
-from iga_nerfstudio.tasks.trainer import initial_network
 
 SMALL = {"network": NetworkConfig("pe", 8), "machine": MachineConfig(device_type="cpu")}
 

@@ -11,9 +11,11 @@ import torch
 import trimesh
 from torch import Tensor, nn
 
+from iga_nerfstudio.adjustment import limits
 from iga_nerfstudio.data.sines import sum_of_sines
 from iga_nerfstudio.data.voxelisation import voxelise
 from iga_nerfstudio.data.voxels import VoxelGrid
+from iga_nerfstudio.data.waveforms import waveform_of
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import OptimizerConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, automatic_patch_size, fit_image, render_image
@@ -181,8 +183,64 @@ def test_a_constant_signal_has_no_frequencies_and_still_fits() -> None:
 
 
 def test_signals_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(ValueError, match="1 values that are NaN"):
+    with pytest.raises(ValueError, match="1 of the 3 values of the signal are NaN"):
         fit_signal(torch.tensor([0.0, float("nan"), 1.0]), SignalConfig(**SMALL))
+
+
+@pytest.mark.parametrize("unit", [1e-40, 1e-21, 1e20, 3e37])
+def test_metrics_do_not_depend_on_the_unit(unit: float) -> None:
+    wave = np.sin(np.linspace(0, 9, 64)) * np.linspace(0.2, 1, 64)
+    one, scaled = (fit_signal(values, SignalConfig(**SMALL)).metrics for values in (wave, wave * unit))
+    assert scaled["psnr"] == pytest.approx(one["psnr"], abs=1e-4)
+    assert scaled["mse"] == pytest.approx(one["mse"] * unit**2, rel=1e-4)
+    assert [scaled[name] for name in scaled if name.startswith("dft")] == pytest.approx(
+        [one[name] for name in one if name.startswith("dft")], rel=1e-3
+    )
+
+
+def test_metrics_are_those_of_the_definition() -> None:
+    wave = sum_of_sines([3.0], amplitudes=[40.0], num_samples=64)
+    task = SignalTask(SignalConfig(**SMALL), wave)
+    found = 40 * wave.x
+    metrics = task.evaluate(net(lambda x: x))
+    error, span = ((wave.values[:, 0] - found) ** 2).mean(), np.ptp(wave.values)
+    assert metrics["mse"] == pytest.approx(error, rel=1e-6)
+    assert metrics["psnr"] == pytest.approx(10 * np.log10(span**2 / error), abs=1e-5)
+
+
+@pytest.mark.parametrize(("samples", "size"), [(64, 8), (2048, 8), (3072, 8), (308_207, 803)])
+def test_intervals_follow_the_length(samples: int, size: int) -> None:
+    task = SignalTask(SignalConfig(**SMALL), waveform_of(np.sin(np.arange(samples))))
+    assert task.grouping.group_size == size
+    assert task.batches.num_groups <= 384
+
+
+def test_a_kernel_that_cannot_fit_is_refused_with_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "memory_of", lambda device: 2**24)
+    wave = waveform_of(np.sin(np.arange(20_000)))
+    with pytest.raises(ValueError, match=r"kernel of 2500 groups takes .* larger groups\. .*--interval-size"):
+        SignalTask(SignalConfig(**SMALL, interval_size=8), wave)
+    SignalTask(SignalConfig(**SMALL), wave)
+    plain = SMALL | {"adjustment": TaskAdjustmentConfig(enabled=False)}
+    SignalTask(SignalConfig(**plain, interval_size=8), wave)
+    with pytest.raises(ValueError, match=r"kernel of 2500 groups .*--patch-size"):
+        ImageTask(ImageConfig(**SMALL, patch_size=2), np.zeros((100, 100, 1), np.float32))
+    cube = np.pad(np.ones((30, 30, 30)), 2)
+    with pytest.raises(ValueError, match=r"kernel of 2000 groups .*--groups-per-batch"):
+        fit_shape(cube, SDFConfig(**SMALL, group_size=8, groups_per_batch=2000))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((3, 40, 50)), r"got \(3, 40, 50\)\. Is it \(C, H, W\)\?"),
+        (np.zeros((8, 8, 3), complex), "complex128 and shape"),
+        (torch.zeros(2, 3, 8, 8), r"got \(2, 3, 8, 8\)"),
+    ],
+)
+def test_images_of_another_layout_are_refused(image: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_image(image, ImageConfig(**SMALL))
 
 
 def test_experiment_2_is_learned_sooner_with_the_adjustment() -> None:

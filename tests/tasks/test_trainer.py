@@ -23,7 +23,8 @@ from iga_nerfstudio.tasks.config import (
 )
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, fit_image
 from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule, learning_rate
-from iga_nerfstudio.tasks.trainer import Trainer, automatic_balance
+from iga_nerfstudio.tasks.setup import automatic_balance
+from iga_nerfstudio.tasks.trainer import Trainer
 
 
 def picture(height: int = 24, width: int = 32) -> np.ndarray:
@@ -222,7 +223,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         ({"steps_per_eval": 0}, "steps_per_eval"),
         ({"machine": MachineConfig(points_per_chunk=0)}, "points_per_chunk"),
         ({"network": NetworkConfig("pe", batch_norm=True)}, r"--adjustment\.enabled False"),
-        ({"optimizer": OptimizerConfig(lr=-1.0)}, "Learning rates must be positive"),
+        ({"optimizer": OptimizerConfig(lr=-1.0)}, "must be a positive, finite learning rate"),
         ({"optimizer": OptimizerConfig("adam", momentum=0.9)}, "has no meaning for adam"),
         ({"optimizer": OptimizerConfig("sgd", momentum=1.0)}, r"\[0, 1\), got 1"),
         ({"schedule": ScheduleConfig(factor=0.0)}, "factor=0"),

@@ -1,4 +1,7 @@
-"""A client that leaves must not take nerfstudio's viewer along."""
+"""A client that leaves must not take nerfstudio's viewer along.
+
+nerfstudio 1.1.5, since a thread renders for each client (its pull request 2519); not reported upstream.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A lock that is handed on in the order in which it was asked for."""
+"""A lock that is handed on in the order in which it was asked for.
+
+nerfstudio 1.1.5 has training and viewer share a ``threading.Lock``; not reported upstream.
+"""
 
 from __future__ import annotations
 

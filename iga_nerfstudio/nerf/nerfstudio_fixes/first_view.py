@@ -1,4 +1,7 @@
-"""A viewer's first view is that of a training camera; nerfstudio 1.1.5 leaves viser's, amid the object."""
+"""A viewer's first view is that of a training camera; nerfstudio 1.1.5 leaves viser's, amid the object.
+
+Asked for upstream in nerfstudio's issues 469 and 3502, both open.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 nerfstudio 1.1.5 holds the training's lock for as long as a frame takes: on two CPU cores a still viewer stops the
 training for a minute at a time, and whatever else waits for the lock with it. Here a frame is made of slices of rays,
 with the weights that the network had when the frame was begun; between two slices training goes on for at least as
-long as a slice took.
+long as a slice took. nerfstudio's issue 3684 is of viewers that slow training down; this cause is not reported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What nerfstudio's commands show on the terminal: our messages, and not the stacks behind or before them."""
+"""What nerfstudio's commands show on the terminal: our messages, and not the stacks behind or before them.
+
+nerfstudio 1.1.5 ends in a traceback whatever the mistake, and warns of what newer torch has deprecated.
+"""
 
 from __future__ import annotations
 

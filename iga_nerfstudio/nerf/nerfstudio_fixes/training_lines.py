@@ -1,6 +1,7 @@
 """Loss and PSNR among what is printed while training; nerfstudio 1.1.5 prints times alone.
 
-Into a file, every line is written once: nerfstudio rewrites the last ten by moving a terminal's cursor.
+Into a file, every line is written once: nerfstudio rewrites the last ten by moving a terminal's cursor. Neither is
+reported upstream.
 """
 
 from __future__ import annotations

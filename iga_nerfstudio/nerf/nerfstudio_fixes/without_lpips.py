@@ -1,4 +1,7 @@
-"""nerfstudio's methods without their own LPIPS, which wants to download weights before training starts."""
+"""nerfstudio's methods without their own LPIPS, which wants to download weights before training starts.
+
+nerfstudio 1.1.5, where no machine may be off line; not reported upstream.
+"""
 
 from __future__ import annotations
 

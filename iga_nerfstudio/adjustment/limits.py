@@ -1,0 +1,112 @@
+"""What a batch must and may hold for its kernel to be of use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from iga_nerfstudio.adjustment.transform import BalanceRule, eigenpairs_needed
+
+# Memory that kernel and eigenpairs take at most, in kernels; measured 2.0 and 2.7.
+_KERNELS_HELD = 3
+
+
+def validate_refresh_interval(steps: int) -> None:
+    """Check how often the kernel is to be computed.
+
+    Args:
+        steps: Every how many steps.
+
+    Raises:
+        ValueError: If it is less than 1.
+    """
+    if steps < 1:
+        raise ValueError(f"refresh_interval counts steps and must be at least 1, got {steps}.")
+
+
+def require_enough_groups(num_groups: int, end: int, rule: BalanceRule) -> None:
+    """Refuse an ``end`` that asks for more eigenvalues than there are groups.
+
+    Args:
+        num_groups: Groups in every batch, n: the kernel is (n, n).
+        end: Last balanced eigenvalue.
+        rule: Balance rule; Adam's needs one eigenvalue more.
+
+    Raises:
+        ValueError: If n is too small.
+    """
+    needed = eigenpairs_needed(end, rule)
+    if num_groups < needed:
+        raise ValueError(
+            f"end={end} under rule {rule!r} reads {needed} eigenvalues, but a batch of {num_groups} groups has only "
+            f"{num_groups}. Lower end to {max(num_groups - (rule == 'adam'), 0)} or less, or use more, smaller groups."
+        )
+
+
+def require_fitting_shapes(
+    prediction: Tensor, rows: tuple[Tensor, ...], target: Tensor | None, scores: Tensor | None
+) -> None:
+    """Refuse what torch would broadcast.
+
+    Args:
+        prediction: What must be ``(N, C)``.
+        rows: The network's inputs, which must be ``(N, d)``.
+        target: What must be ``(N, C)``, if there is one.
+        scores: What must be ``(N,)``, if there are any.
+
+    Raises:
+        ValueError: If one is not, with the shapes.
+    """
+    count = len(prediction) if prediction.ndim else 0
+    if prediction.ndim != 2:
+        raise ValueError(
+            f"The prediction must have shape (N, C), (N, 1) for one value per input, got {tuple(prediction.shape)}."
+        )
+    if target is not None and target.shape != prediction.shape:
+        raise ValueError(
+            f"Target and prediction must have one shape, got {tuple(target.shape)} and {tuple(prediction.shape)}."
+        )
+    if scores is not None and scores.shape != (count,):
+        raise ValueError(f"Scores must have shape ({count},), one per input, got {tuple(scores.shape)}.")
+    for x in rows:
+        if x.ndim != 2 or len(x) != count:
+            raise ValueError(
+                f"Inputs must have shape ({count}, d), as many rows as the prediction {tuple(prediction.shape)}, got "
+                f"{tuple(x.shape)}."
+            )
+
+
+def require_kernel_fits(num_groups: int, device: torch.device) -> None:
+    """Refuse a kernel that is larger than the memory, before a machine stops for it.
+
+    Args:
+        num_groups: Rows of the kernel, n.
+        device: Where it is to be.
+
+    Raises:
+        ValueError: If it cannot fit.
+    """
+    needed, there = 4 * _KERNELS_HELD * num_groups**2, memory_of(device)
+    if there is not None and needed > there:
+        raise ValueError(
+            f"The kernel of {num_groups} groups takes {needed / 2**30:.1f} GiB, but this machine has "
+            f"{there / 2**30:.1f}. Use fewer, larger groups."
+        )
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of memory that a process can have on a device, or None where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not everywhere
+        return None
+    try:
+        container = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return physical
+    return min(physical, int(container)) if container.isdigit() else physical
