@@ -236,6 +236,8 @@ def test_a_training_that_is_stopped_saves_and_says_how_to_go_on(scene, tmp_path,
     steps = int(re.search(r"Stopped after (\d+) of 5000 steps; the state is saved", output)[1])
     (path,) = (tmp_path / "tiny/iga-nerf-tiny/stopped/nerfstudio_models").iterdir()
     assert path.name == f"step-{steps - 1:09d}.ckpt"
+    if number == signal.SIGTERM:
+        return  # what is printed and saved is the same
     # As it is printed, and two steps more.
     command = re.search(r"^  ns-train (.*)$", output, re.MULTILINE)[1].split()
     result = run("ns-train", *command, "--max-num-iterations", steps + 2, "--vis", "tensorboard")
@@ -278,8 +280,6 @@ def test_damaged_weights_are_not_evaluated(trained, tmp_path):
     ("arguments", "message"),
     [
         (("--pipeline.model.adjustment.end", 64), "Lower end to 63"),
-        (("--pipeline.model.adjustment.start", 9), "end must not be smaller than start, but start=9 and end=8"),
-        (("--pipeline.model.adjustment.representative", "loudest"), "loudest"),
         (("--load-dir", "no/such/folder"), "holds no checkpoint"),
     ],
 )
