@@ -112,7 +112,7 @@ def measure(settings: Watching) -> dict[str, Any]:
         "seconds_of_a_window": settings.seconds,
         "largest_frame": largest,
         "seconds_to_largest_frame": round(next(at for at, size in client.frames if size == largest), 1),
-        "frames": len(client.frames),
+        "frames": [(round(at, 1), size) for at, size in client.frames],
     }
 
 

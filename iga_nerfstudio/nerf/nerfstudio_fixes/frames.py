@@ -27,8 +27,9 @@ from torch.func import functional_call
 
 from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 
-# What a slice may take of the time that training has had since the last one.
-_SHARE = 0.4
+# What renders may take in the long run for every second that training has had, and seconds that they may be ahead of
+# that: who has just come or moved sees something soon.
+_SHARE, _CREDIT = 0.4, 2.5
 # Rays of a slice.
 _FEWEST, _MOST, _FIRST = 64, 1 << 14, 256
 # Seconds that a still frame may take to compute; its size follows.
@@ -49,7 +50,7 @@ class Slices:
         self._lock, self._training = lock, training
         self._turn = threading.Lock()  # of several clients' renders one at a time
         self._rays = _FIRST
-        self._released, self._owed = time.perf_counter(), 0.0
+        self._released, self._balance = time.perf_counter(), _CREDIT
 
     @property
     def rays(self) -> int:
@@ -64,19 +65,19 @@ class Slices:
             rays: How many are rendered meanwhile.
         """
         if self._training():
-            time.sleep(self._owed)
+            time.sleep(max(-self._balance, 0.0) / _SHARE)  # the training's
         with self._turn, _without_trace(), self._lock or nullcontext():
             start = time.perf_counter()
             yield
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             end = time.perf_counter()
+        trained, took = start - self._released, end - start
+        self._balance = min(self._balance + _SHARE * trained, _CREDIT) - took
         if rays and self._training():
-            allowed = _SHARE * (start - self._released)
             # A slice is about as long as a step: shorter ones would waste, longer ones keep training waiting.
-            self._rays = min(max(int(rays * min(max(allowed / (end - start), 0.5), 2.0)), _FEWEST), _MOST)
-            # Owed to the training, which takes it before the next slice.
-            self._owed = max((end - start - allowed) / _SHARE, 0.0)
+            wanted = trained if self._balance > 0 else _SHARE * trained
+            self._rays = min(max(int(rays * min(max(wanted / took, 0.5), 2.0)), _FEWEST), _MOST)
         self._released = end
 
 
