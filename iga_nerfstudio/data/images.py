@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,16 @@ _UNBOUNDED_FILES = {
 }
 _TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _TIFF_SAMPLES = {1: "unsigned", 2: "signed", 3: "floating-point"}
+_TIFF_COLOURS = {
+    0: "grey",
+    1: "grey",
+    2: "RGB",
+    3: "a palette",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIE Lab",
+    32803: "raw colours",
+}
 _WHITE_IS_ZERO = 0
 _SEPARATE_PLANES = 2
 _ASSOCIATED_ALPHA = 1
@@ -53,6 +64,7 @@ def read_image(
     crop: tuple[int, int, int, int] | None = None,
     size: tuple[int, int] | None = None,
     max_side: int | None = None,
+    max_pixels: int | None = None,
 ) -> FloatImage:
     """Read a PNG, JPEG, TIFF, WebP, BMP or GIF file; of several frames or pages the first.
 
@@ -64,6 +76,8 @@ def read_image(
         crop: ``(left, top, width, height)`` in pixels of the upright picture, cut out first.
         size: ``(width, height)`` in pixels to resize to, with antialiasing; the aspect ratio is not kept.
         max_side: Shrink so that the longer side has at most this many pixels, and keep the aspect ratio.
+        max_pixels: Decode files of up to twice that many pixels; Pillow's limit of 89,478,485 if not given. A small
+            file can claim to be huge.
 
     Returns:
         float32 ``(H, W, C)`` in [0, 1], C = 1 for grey, 3 for RGB, 4 for RGBA. Alpha is straight, that is colours
@@ -76,7 +90,8 @@ def read_image(
     """
     path = Path(path)
     size, max_side = _checked_request(size, max_side)
-    image = _decode(read_file(path), path)
+    with _pixel_limit(max_pixels):
+        image = _decode(read_file(path), path)
     if crop is not None:
         image = _crop(image, crop, path)
     height, width = image.shape[:2]
@@ -169,7 +184,7 @@ def _decode(content: bytes, path: Path) -> FloatImage:
     _refuse_unbounded(content, path)
     tags = _tiff_tags(content)
     _refuse_tiff_samples(tags, path)
-    picture, orientation = _open(content, path)
+    picture, orientation = _open(content, path, tags)
     bits = _bits_per_sample(picture, content, tags)
     if bits > 8 and picture.mode.startswith("I"):
         image = _wide_grey(picture, bits, tags)
@@ -227,7 +242,26 @@ def _refuse_tiff_samples(tags: Mapping[int, Any], path: Path) -> None:
         raise ValueError(_refusal(path, "is a 16-bit TIFF file with a separate plane for each channel"))
 
 
-def _open(content: bytes, path: Path) -> tuple[Image.Image, int]:
+def _tiff_kind(tags: Mapping[int, Any]) -> str:
+    """What a TIFF file's tags say of its pixels, in words."""
+    bits = "+".join(map(str, tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))))
+    colours = _TIFF_COLOURS.get(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, -1), "unknown colours")
+    return f"{colours}{' and alpha' if tags.get(TiffImagePlugin.EXTRASAMPLES) else ''} with {bits} bits per pixel"
+
+
+@contextmanager
+def _pixel_limit(max_pixels: int | None) -> Iterator[None]:
+    """Pillow's limit is a variable of the whole process: its own is back afterwards."""
+    before = Image.MAX_IMAGE_PIXELS
+    if max_pixels is not None:
+        Image.MAX_IMAGE_PIXELS = whole_number("max_pixels", max_pixels, 1)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _open(content: bytes, path: Path, tags: Mapping[int, Any]) -> tuple[Image.Image, int]:
     """The fully decoded picture and the EXIF orientation that is still to be applied to it."""
     try:
         picture = Image.open(io.BytesIO(content), formats=_FORMATS)
@@ -238,9 +272,11 @@ def _open(content: bytes, path: Path) -> tuple[Image.Image, int]:
     except Image.DecompressionBombError as error:
         raise ValueError(
             f"{path} claims to be so large that it may be made to exhaust the memory (a decompression bomb): {error} "
-            "If you trust it, shrink it with an image program or raise PIL.Image.MAX_IMAGE_PIXELS."
+            "If you trust it, raise max_pixels (--max-pixels), or shrink it with an image program."
         ) from error
     except UnidentifiedImageError:
+        if tags:
+            raise ValueError(_refusal(path, f"is a TIFF file of {_tiff_kind(tags)}")) from None
         raise ValueError(
             f"{path} is no picture in a format that can be read ({_FORMAT_NAMES}), or its beginning is damaged. "
             "Convert it, or copy or download it again."

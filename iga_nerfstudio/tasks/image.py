@@ -43,6 +43,8 @@ class ImageConfig(TaskConfig):
     """Resize to width, height."""
     max_side: int | None = None
     """Shrink so that the longer side has at most that many pixels."""
+    max_pixels: int | None = None
+    """Decode files of up to twice that many pixels; Pillow's 89,478,485 if not given. A small file may claim much."""
     patch_size: int | None = None
     """Side of a group's patch in pixels; if not given, what comes nearest to the paper's 384 patches."""
     patches_per_batch: int | None = None
@@ -169,6 +171,10 @@ def render_image(network: CoordinateMLP, image_size: tuple[int, int], points_per
     return decode(network, Grid.unit(image_size, device), points_per_chunk).clamp_(0, 1)
 
 
+def _read(path: Path, config: ImageConfig) -> np.ndarray:
+    return read_image(path, crop=config.crop, size=config.size, max_side=config.max_side, max_pixels=config.max_pixels)
+
+
 def load_image_task(config: ImageConfig) -> ImageTask:
     """The task of an image file.
 
@@ -177,8 +183,7 @@ def load_image_task(config: ImageConfig) -> ImageTask:
     """
     if config.data is None:
         raise ValueError("Which image? Give --data photo.png.")
-    image = read_image(config.data, crop=config.crop, size=config.size, max_side=config.max_side)
-    return ImageTask(config, image)
+    return ImageTask(config, _read(config.data, config))
 
 
 def fit_image(
@@ -200,7 +205,7 @@ def fit_image(
     """
     config = config or ImageConfig()
     if isinstance(image, (str, Path)):
-        values = read_image(Path(image), crop=config.crop, size=config.size, max_side=config.max_side)
+        values = _read(Path(image), config)
     else:
         values = as_array(image).astype(np.float32, copy=False)
         values = values[..., None] if values.ndim == 2 else values

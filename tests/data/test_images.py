@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -515,9 +516,27 @@ class TestBadFiles:
         path = save(tmp_path / "a.png", Image.new("RGB", (40, 40)))
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
         with pytest.raises(
-            ValueError, match=r"a\.png claims .*\(a decompression bomb\).*1600 pixels.*MAX_IMAGE_PIXELS"
+            ValueError, match=r"a\.png claims .*\(a decompression bomb\).*1600 pixels.*raise max_pixels"
         ):
             read_image(path)
+        assert read_image(path, max_pixels=800).shape == (40, 40, 3)
+        with pytest.raises(ValueError, match="decompression bomb"):
+            read_image(path, max_pixels=799)
+        assert Image.MAX_IMAGE_PIXELS == 100
+
+    @pytest.mark.parametrize(
+        ("channels", "options", "kind"),
+        [
+            (2, {"photometric": "minisblack", "extrasamples": ["unassalpha"]}, "grey and alpha with 16+16 bits"),
+            (3, {"photometric": "cielab"}, "CIE Lab with 16+16+16 bits"),
+        ],
+    )
+    def test_tiff_files_that_pillow_does_not_know_are_named(
+        self, tmp_path: Path, channels: int, options: dict[str, Any], kind: str
+    ) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8, channels), np.uint16), planarconfig="contig", **options)
+        with pytest.raises(ValueError, match=rf"a\.tif is a .*{re.escape(kind)} per pixel, which cannot be read"):
+            read_image(tmp_path / "a.tif")
 
     @pytest.mark.parametrize("content", [b"\x76\x2f\x31\x01\x02", b"#?RADIANCE\n", b"#?RGBE\n"])
     def test_hdr_formats(self, tmp_path: Path, content: bytes) -> None:
