@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from iga_nerfstudio.benchmark.trainings import train_all
+from iga_nerfstudio.benchmark.record import finished
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image
@@ -109,28 +109,29 @@ def measure_ablations(
     for image in size.images:
         if not (data / f"{image}.png").is_file():
             raise ValueError(f"There is no image {data / image}.png.")
-    same = (size.max_side, size.patch_size, size.hidden_dim, size.num_iterations, size.seed)
-    folder = runs / "-".join(map(str, same))
-    trainings = {
-        folder / f"{image}-{network}-{case.replace(' ', '_')}.json": partial(
-            _train, data / f"{image}.png", network, case, size
+    trainings = [
+        Training(
+            {"image": image, "network": network, "case": case},
+            _train,
+            replace(configure(network, case, size), data=data / f"{image}.png"),
         )
         for case in CASES
         for network in _END
         if not (case == "plain, rate of IGA" and len(set(_RATES[network])) == 1)
         if _groups_suffice(case, network, size)
         for image in size.images
-    }
-    outcomes = train_all(trainings, jobs, tell)
+    ]
+    records = train_all(trainings, runs, jobs, tell)
+    found = finished(records)
     means = {
         case: {
             network: statistics.mean(psnr)
             for network in _END
-            if (psnr := [run["psnr"] for run in outcomes if (run["case"], run["network"]) == (case, network)])
+            if (psnr := [run["psnr"] for run in found if (run["case"], run["network"]) == (case, network)])
         }
         for case in CASES
     }
-    return {**asdict(size), "trainings": outcomes, "means": means}
+    return {**asdict(size), "trainings": records, "means": means}
 
 
 def _patch_size(case: str, size: AblationSize) -> int:
@@ -167,14 +168,8 @@ def configure(network: Network, case: str, size: AblationSize) -> ImageConfig:
     )
 
 
-def _train(image: Path, network: Network, case: str, size: AblationSize) -> dict[str, Any]:
+def _train(config: ImageConfig) -> Outcome:
     """Train once; the final PSNR."""
-    config = configure(network, case, size)
-    task_fit = fit_image(image, replace(config, lpips_backbone=None))
-    return {
-        "image": image.stem,
-        "network": network,
-        "case": case,
-        "psnr": task_fit.record.evaluations["psnr"][1][-1],
-        "best_psnr": task_fit.best_metrics["psnr"],
-    }
+    assert config.data is not None
+    fitted = fit_image(config.data, config)
+    return {"psnr": fitted.record.evaluations["psnr"][1][-1], "best_psnr": fitted.best_metrics["psnr"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from iga_nerfstudio.benchmark.record import render_page, with_gain
+from iga_nerfstudio.benchmark.record import finished, render_page, with_gain
 
 Figures = dict[str, Any]
 
@@ -75,7 +75,7 @@ def ablations_table(figures: Figures) -> str:
 def _words(figures: Figures) -> str:
     """On how many pairs of network and image every case is above plain training at its own rate."""
     psnr: dict[str, dict[tuple[str, str], float]] = {}
-    for run in figures["trainings"]:
+    for run in finished(figures["trainings"]):
         psnr.setdefault(run["case"], {})[run["network"], run["image"]] = run["psnr"]
     below = []
     for case, own in psnr.items():

@@ -5,15 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 from iga_nerfstudio.benchmark.curves import mean_curve, steps_to_quality
+from iga_nerfstudio.benchmark.record import finished
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
-from iga_nerfstudio.benchmark.trainings import Outcome, train_all
-from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image, load_image_task
@@ -148,12 +147,6 @@ class Setting:
     lr: float
     seed: int
 
-    @property
-    def name(self) -> str:
-        """A file name of its own."""
-        way = self.way.replace(" ", "_").replace(",", "")
-        return f"{self.image}-{self.network}-{self.optimizer}-{way}-{self.lr:g}-seed{self.seed}"
-
 
 def measure_balance(
     data: Path, size: BalanceSize, device: str, runs: Path, jobs: int, tell: Callable[[str], None] = print
@@ -178,26 +171,30 @@ def measure_balance(
     for image in (*size.chosen_on, *size.held_out):
         if not (data / f"{image}.png").is_file():
             raise ValueError(f"There is no image {data / image}.png.")
-    folder = runs / f"{size.max_side}px-{size.hidden_dim}wide-{size.num_iterations}steps-{size.curve_points}points"
 
-    def train(settings: Iterator[Setting]) -> list[Outcome]:
-        trainings = {folder / f"{s.name}.json": partial(_train, data, s, size, device) for s in settings}
-        return train_all(trainings, jobs, tell)
+    def train(settings: Iterator[Setting]) -> list[dict[str, Any]]:
+        trainings = [
+            Training(asdict(s), _train, replace(configure(s, size, device), data=data / f"{s.image}.png"))
+            for s in settings
+        ]
+        return train_all(trainings, runs, jobs, tell)
 
-    compared = train(_compared(size))
+    tried = train(_compared(size))
+    compared = finished(tried)
     rates = {key: _best_rate(*key, size.chosen_on[0], compared) for key in _cells(size)}
-    judged = train(
+    held_out = train(
         Setting(image, network, optimizer, way, rate, seed)
         for (network, optimizer, way), rate in rates.items()
         for image in size.held_out
         for seed in size.seeds
     )
+    judged = finished(held_out)
     costs = {network: _step_costs(data, network, size, device) for network in size.networks}
     return {
         **asdict(size),
         "device": device,
-        "compared": compared,
-        "judged": judged,
+        "compared": tried,
+        "judged": held_out,
         "ways": [_mean(*key, compared) for key in _compared_ways(size)],
         "cells": [_cell(*key, rate, judged, costs[key[0]]) for key, rate in rates.items()],
     }
@@ -243,15 +240,12 @@ def configure(setting: Setting, size: BalanceSize, device: str) -> ImageConfig:
     )
 
 
-def _train(data: Path, setting: Setting, size: BalanceSize, device: str) -> Outcome:
-    """Train once; settings and PSNR on the way."""
-    try:
-        fitted = fit_image(data / f"{setting.image}.png", configure(setting, size, device))
-    except TrainingDiverged:
-        return asdict(setting) | {"psnr": float("-inf"), "curve": []}
-    steps, values = fitted.record.evaluations["psnr"]
+def _train(config: ImageConfig) -> Outcome:
+    """Train once; PSNR on the way."""
+    assert config.data is not None
+    steps, values = fit_image(config.data, config).record.evaluations["psnr"]
     curve = [{"step": step, "psnr": round(value, 4)} for step, value in zip(steps, values, strict=True)]
-    return asdict(setting) | {"psnr": values[-1], "curve": curve}
+    return {"psnr": values[-1], "curve": curve}
 
 
 def _step_costs(data: Path, network: Network, size: BalanceSize, device: str) -> dict[tuple[OptimizerKind, str], float]:

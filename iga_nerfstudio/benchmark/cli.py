@@ -330,6 +330,8 @@ class Shapes:
     """Optimiser of all."""
     seed: int | None = None
     """Seed of networks and batches."""
+    jobs: int = 1
+    """Trainings at once, one CPU thread each."""
     runs: Path = Path("outputs/bench/shapes")
     """Folder of the trainings; finished ones are not repeated."""
     output: Path = RESULTS / "shapes.json"
@@ -355,7 +357,7 @@ class Shapes:
             size = replace(size, num_epochs=None)
         if self.shapes is None:
             size = shapes_at_hand(self.data, size)
-        return {"budget": self.budget} | measure_shapes(self.data, size, self.runs)
+        return {"budget": self.budget} | measure_shapes(self.data, size, self.runs, self.jobs)
 
 
 @dataclass

@@ -22,7 +22,8 @@ from iga_nerfstudio.adjustment import (
     leading_eigenpairs,
     sum_of_logits,
 )
-from iga_nerfstudio.benchmark.trainings import train_all
+from iga_nerfstudio.benchmark.record import finished
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.data.sines import PAPER_SIGNALS, sum_of_sines
 from iga_nerfstudio.evaluation.spectra import relative_dft_error
 from iga_nerfstudio.networks.two_layer import TwoLayerReLU, two_layer_ntk
@@ -86,20 +87,29 @@ def measure_experiment1(
         for width in size.widths:
             cases.append((width, "plain", 0, seed))
             cases += [(width, name, end, seed) for end in size.ends for name in adjusted]
-    folder = runs / "-".join(str(value) for value in list(asdict(size).values())[3:])
-    trainings = {
-        folder / f"{name}-width{width}-end{end}-seed{seed}.json": partial(_train, width, name, end, seed, size)
-        for width, name, end, seed in cases
+    same = {
+        "num_inputs": size.num_inputs,
+        "num_iterations": size.num_iterations,
+        "refresh_interval": size.refresh_interval,
+        "curve_points": size.curve_points,
+        "group_size": GROUP_SIZE,
+        "learning_rate": LEARNING_RATE,
+        "frequencies": FREQUENCIES,
     }
-    outcomes = train_all(trainings, jobs, tell, figure="mse")
+    trainings = []
+    for width, name, end, seed in cases:
+        labels = {"width": width, "adjustment": name, "end": end, "seed": seed}
+        trainings.append(Training(labels, _train, labels | same, figure="mse"))
+    records = train_all(trainings, runs, jobs, tell)
+    found = finished(records)
     return {
         **asdict(size),
         "group_size": GROUP_SIZE,
         "learning_rate": LEARNING_RATE,
         "frequencies": list(FREQUENCIES),
-        "trainings": outcomes,
+        "trainings": records,
         "kernels": [_kernel_differences(width, size) for width in size.widths],
-        "losses": [_loss_differences(width, end, outcomes) for end in size.ends for width in size.widths],
+        "losses": [_loss_differences(width, end, found) for end in size.ends for width in size.widths],
     }
 
 
@@ -108,34 +118,28 @@ def circle(num_inputs: int) -> tuple[Tensor, Tensor, float]:
     wave = sum_of_sines(FREQUENCIES, num_samples=num_inputs, domain=(0.0, 2 * math.pi))
     angle = torch.from_numpy(wave.axis)
     points = torch.stack([angle.cos(), angle.sin()], dim=-1)
-    return points.float(), torch.from_numpy(wave.values), wave.sample_rate
+    return points.float(), torch.from_numpy(wave.values).float(), wave.sample_rate
 
 
-def _train(width: int, adjustment: Adjustment, end: int, seed: int, size: Experiment1Size) -> dict[str, Any]:
+def _train(settings: dict[str, Any]) -> Outcome:
     """Gradient descent on the mean squared error; its curve."""
-    x, y, sample_rate = circle(size.num_inputs)
-    network = _network(width, seed)
-    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
-    adjust = _adjustment(adjustment, end, network, x, size)
-    between = max(size.num_iterations // size.curve_points, 1)
+    x, y, sample_rate = circle(settings["num_inputs"])
+    network = _network(settings["width"], settings["seed"])
+    optimizer = torch.optim.SGD(network.parameters(), lr=settings["learning_rate"])
+    adjust = _adjustment(network, x, settings)
+    steps, frequencies = settings["num_iterations"], settings["frequencies"]
+    between = max(steps // settings["curve_points"], 1)
     curve = []
-    for step in range(size.num_iterations + 1):
+    for step in range(steps + 1):
         prediction = network(x)
-        if step % between == 0 or step == size.num_iterations:
-            errors = relative_dft_error(prediction[:, 0].detach(), y[:, 0], FREQUENCIES, sample_rate)
+        if step % between == 0 or step == steps:
+            errors = relative_dft_error(prediction[:, 0].detach(), y[:, 0], frequencies, sample_rate)
             curve.append({"step": step, "mse": mse_loss(prediction, y).item(), "errors": list(errors.values())})
-        if step < size.num_iterations:
+        if step < steps:
             optimizer.zero_grad()
             mse_loss(adjust(prediction), y).backward()
             optimizer.step()
-    return {
-        "width": width,
-        "adjustment": adjustment,
-        "end": end,
-        "seed": seed,
-        "mse": curve[-1]["mse"],
-        "curve": curve,
-    }
+    return {"mse": curve[-1]["mse"], "curve": curve}
 
 
 def _network(width: int, seed: int) -> TwoLayerReLU:
@@ -144,10 +148,9 @@ def _network(width: int, seed: int) -> TwoLayerReLU:
         return TwoLayerReLU(width)
 
 
-def _adjustment(
-    name: Adjustment, end: int, network: TwoLayerReLU, x: Tensor, size: Experiment1Size
-) -> Callable[[Tensor], Tensor]:
+def _adjustment(network: TwoLayerReLU, x: Tensor, settings: dict[str, Any]) -> Callable[[Tensor], Tensor]:
     """What stands between prediction and loss."""
+    name, end = settings["adjustment"], settings["end"]
     if name == "plain":
         return lambda prediction: prediction
     if name == "ntk":
@@ -157,11 +160,11 @@ def _adjustment(
         return partial(_rebalance, SpectralTransform.from_eigenpairs(values, vectors, end=end, rule="sgd"))
     adjuster = InductiveGradientAdjuster(
         network,
-        Intervals(len(x), GROUP_SIZE if name == "iga" else 1),
+        Intervals(len(x), settings["group_size"] if name == "iga" else 1),
         end,
         rule="sgd",
         representative="middle",
-        refresh_interval=size.refresh_interval,
+        refresh_interval=settings["refresh_interval"],
     )
     return lambda prediction: adjuster(prediction, x)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from iga_nerfstudio.benchmark.trainings import train_all
+from iga_nerfstudio.benchmark.record import finished
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
 from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
@@ -71,15 +71,16 @@ def measure_experiment2(
         for network in _NETWORKS
         for group_size, end in [(1, 0), *((p, end) for p in size.group_sizes for end in size.ends)]
     ]
-    folder = runs / "-".join(str(value) for value in list(asdict(size).values())[3:])
-    trainings = {
-        folder / f"{network}-p{group_size}-end{end}-seed{seed}.json": partial(
-            _train, network, group_size, end, seed, size
+    trainings = [
+        Training(
+            {"network": network, "group_size": group_size, "end": end, "seed": seed},
+            _train,
+            configure(network, group_size, end, seed, size),
         )
         for network, group_size, end, seed in cases
-    }
-    outcomes = train_all(trainings, jobs, tell)
-    return {**asdict(size), "trainings": outcomes, "means": _means(outcomes)}
+    ]
+    records = train_all(trainings, runs, jobs, tell)
+    return {**asdict(size), "trainings": records, "means": _means(finished(records))}
 
 
 def configure(network: Network, group_size: int, end: int, seed: int, size: Experiment2Size) -> SignalConfig:
@@ -99,17 +100,12 @@ def configure(network: Network, group_size: int, end: int, seed: int, size: Expe
     )
 
 
-def _train(network: Network, group_size: int, end: int, seed: int, size: Experiment2Size) -> dict[str, Any]:
+def _train(config: SignalConfig) -> Outcome:
     """Train once; the curve of every tone's error."""
-    task = load_signal_task(configure(network, group_size, end, seed, size))
-    record = task.trainer().train()
+    record = load_signal_task(config).trainer().train()
     prefix = "dft_error/"
     tones = {name.removeprefix(prefix): c for name, c in record.evaluations.items() if name.startswith(prefix)}
     return {
-        "network": network,
-        "group_size": group_size,
-        "end": end,
-        "seed": seed,
         "psnr": record.evaluations["psnr"][1][-1],
         "steps": next(iter(tones.values()))[0],
         "errors": {tone: values for tone, (_steps, values) in tones.items()},

@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from iga_nerfstudio.benchmark.record import read_results, render_page
+from iga_nerfstudio.benchmark.record import finished, read_results, render_page
 
 Figures = dict[str, Any]
 
@@ -106,7 +106,7 @@ Mean squared error after the last step, geometric mean over the seeds.
 
 
 def _runs(figures: Figures, **wanted: object) -> list[Figures]:
-    return [run for run in figures["trainings"] if all(run[name] == value for name, value in wanted.items())]
+    return [run for run in finished(figures["trainings"]) if all(run[name] == value for name, value in wanted.items())]
 
 
 def _final(figures: Figures, width: int, name: str, end: int) -> str:
@@ -282,7 +282,7 @@ def plot_experiment2(results: Path, folder: Path) -> None:
 
 
 def _plot_heat(figures: Figures, path: Path) -> None:
-    networks = list(dict.fromkeys(run["network"] for run in figures["trainings"]))
+    networks = list(dict.fromkeys(run["network"] for run in finished(figures["trainings"])))
     ends = [0, *figures["ends"]]
     group_sizes = figures["group_sizes"]
     rows = [(network, group_size) for network in networks for group_size in group_sizes]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from iga_nerfstudio.benchmark.trainings import train_all
-from iga_nerfstudio.divergence import TrainingDiverged
+from iga_nerfstudio.benchmark.record import finished
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
@@ -60,11 +59,6 @@ class Setting:
     variant: Variant
     optimizer: OptimizerKind
     lr: float
-
-    @property
-    def name(self) -> str:
-        """A file name of its own."""
-        return f"{self.image}-{self.network}-{self.variant}-{self.optimizer}-{self.lr:g}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +132,6 @@ def measure_images(
     for image in size.images:
         if not (data / f"{image}.png").is_file():
             raise ValueError(f"There is no image {data / image}.png.")
-    folder = runs / f"{size.max_side}px-{size.hidden_dim}wide-{size.num_iterations}steps-seed{size.seed}"
     tried = [
         Setting(size.images[0], network, variant, optimizer, rate)
         for network in size.networks
@@ -147,12 +140,12 @@ def measure_images(
         if variant in size.variants
         for rate in _rates(network, variant, optimizer, size.paper_rates)
     ]
-    first = _train_all(tried, data, size, folder, jobs, tell)
-    chosen = _better_rates(first)
+    first = _train_all(tried, data, size, runs, jobs, tell)
+    chosen = _better_rates(finished(first))
     others = [replace(setting, image=image) for image in size.images[1:] for setting in chosen]
-    rest = _train_all(others, data, size, folder, jobs, tell)
-    kept = [run for run in first if _setting(run) in chosen] + rest
-    return {**asdict(size), "trainings": first + rest, "means": _means(kept)}
+    records = first + _train_all(others, data, size, runs, jobs, tell)
+    kept = [run for run in finished(records) if replace(_setting(run), image=size.images[0]) in chosen]
+    return {**asdict(size), "trainings": records, "means": _means(kept)}
 
 
 def _rates(network: NetworkKind, variant: Variant, optimizer: OptimizerKind, paper: bool) -> tuple[float, ...]:
@@ -164,24 +157,23 @@ def _rates(network: NetworkKind, variant: Variant, optimizer: OptimizerKind, pap
 
 
 def _train_all(
-    settings: list[Setting], data: Path, size: ImagesSize, folder: Path, jobs: int, tell: Callable[[str], None]
+    settings: list[Setting], data: Path, size: ImagesSize, runs: Path, jobs: int, tell: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    trainings = {folder / f"{setting.name}.json": partial(_train, setting, data, size) for setting in settings}
-    return train_all(trainings, jobs, tell)
+    trainings = [
+        Training(asdict(setting), _train, replace(configure(setting, size), data=data / f"{setting.image}.png"))
+        for setting in settings
+    ]
+    return train_all(trainings, runs, jobs, tell)
 
 
-def _train(setting: Setting, data: Path, size: ImagesSize) -> dict[str, Any]:
-    """Train once; settings and metrics."""
-    outcome = {"psnr": float("nan"), "diverged": False}
-    try:
-        fitted = fit_image(data / f"{setting.image}.png", configure(setting, size))
-    except TrainingDiverged:
-        outcome["diverged"] = True
-    else:
-        outcome |= fitted.metrics
-        outcome["best_psnr"] = fitted.best_metrics["psnr"]
-        outcome["milliseconds_per_step"] = 1000 * fitted.record.seconds / fitted.record.steps
-    return asdict(setting) | outcome
+def _train(config: ImageConfig) -> Outcome:
+    """Train once; metrics."""
+    assert config.data is not None
+    fitted = fit_image(config.data, config)
+    return fitted.metrics | {
+        "best_psnr": fitted.best_metrics["psnr"],
+        "milliseconds_per_step": 1000 * fitted.record.seconds / fitted.record.steps,
+    }
 
 
 def configure(setting: Setting, size: ImagesSize) -> ImageConfig:
@@ -214,11 +206,11 @@ def _setting(run: dict[str, Any]) -> Setting:
 
 
 def _better_rates(runs: list[dict[str, Any]]) -> list[Setting]:
-    """Of each network, variant and optimiser the setting with the higher final PSNR; NaN loses."""
+    """Of each network, variant and optimiser the setting with the higher final PSNR."""
     best: dict[tuple[str, ...], dict[str, Any]] = {}
     for run in runs:
         key = (run["network"], run["variant"], run["optimizer"])
-        if key not in best or run["psnr"] > best[key]["psnr"] or best[key]["diverged"]:
+        if key not in best or run["psnr"] > best[key]["psnr"]:
             best[key] = run
     return [_setting(run) for run in best.values()]
 

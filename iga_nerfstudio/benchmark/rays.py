@@ -6,7 +6,6 @@ import copy
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from nerfstudio.engine.trainer import TrainerConfig
 from iga_nerfstudio.benchmark.curves import mean_curve, steps_to_quality
 from iga_nerfstudio.benchmark.nerf_training import NerfTraining
 from iga_nerfstudio.benchmark.rays_variants import COARSE, RATES, VARIANTS, OptimizerKind, VariantName
+from iga_nerfstudio.benchmark.record import finished
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
-from iga_nerfstudio.benchmark.trainings import train_all
 from iga_nerfstudio.nerf.method_configs import iga_nerf_muon, iga_nerf_tiny
 from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 
@@ -55,11 +55,6 @@ class Setting:
     optimizer: OptimizerKind
     lr: float
     seed: int
-
-    @property
-    def name(self) -> str:
-        """A file name of its own."""
-        return f"{self.variant}-{self.optimizer}-{self.lr:g}-seed{self.seed}"
 
 
 def measure_rays(
@@ -109,19 +104,29 @@ def measure_rays(
         for variant in _AT_ALL_RATES
         if variant in variants
     ]
-    folder = runs / scene.name / "-".join(f"{value}" for value in asdict(size).values())
-    trainings = {folder / f"{setting.name}.json": partial(_train, scene, setting, size) for setting in settings}
-    outcomes = train_all(trainings, jobs, tell)
+    trainings = [
+        Training(
+            asdict(setting),
+            _train,
+            {
+                "config": configure(scene, setting, size),
+                "seed": setting.seed,
+                "num_iterations": size.num_iterations,
+                "curve_points": size.curve_points,
+            },
+        )
+        for setting in settings
+    ]
+    records = train_all(trainings, runs, jobs, tell)
+    found = finished(records)
     costs = _step_costs(scene, variants, optimizers[0], size, rounds)
     return {
         "scene": scene.name,
         **asdict(size),
         "seeds": list(seeds),
-        "trainings": outcomes,
+        "trainings": records,
         "step_costs": costs,
-        "summaries": [
-            _summary(variant, optimizer, outcomes, costs) for optimizer in optimizers for variant in variants
-        ],
+        "summaries": [_summary(variant, optimizer, found, costs) for optimizer in optimizers for variant in variants],
     }
 
 
@@ -143,18 +148,19 @@ def configure(scene: Path, setting: Setting, size: RaysSize) -> TrainerConfig:
     return result
 
 
-def _train(scene: Path, setting: Setting, size: RaysSize) -> dict[str, Any]:
-    """Train once; settings, test PSNR on the way and after the last step."""
-    training = NerfTraining(configure(scene, setting, size), "cpu", setting.seed)
-    between = max(size.num_iterations // size.curve_points, 1)
+def _train(settings: dict[str, Any]) -> Outcome:
+    """Train once; test PSNR on the way and after the last step."""
+    training = NerfTraining(settings["config"], "cpu", settings["seed"])
+    steps = settings["num_iterations"]
+    between = max(steps // settings["curve_points"], 1)
     curve = []
     views: list[float] = []
-    while training.count < size.num_iterations:
+    while training.count < steps:
         training.step()
-        if training.count % between == 0 or training.count == size.num_iterations:
+        if training.count % between == 0 or training.count == steps:
             views = training.psnr_of_views()
             curve.append({"step": training.count, "psnr": statistics.mean(views)})
-    return asdict(setting) | {
+    return {
         "psnr": statistics.mean(views),
         "median_psnr": statistics.median(views),
         "psnr_of_views": [round(view, 2) for view in views],

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 
 from iga_nerfstudio.benchmark.curves import fraction, mean_curve
 from iga_nerfstudio.benchmark.rays_variants import EXPLANATIONS, RATES
-from iga_nerfstudio.benchmark.record import read_results, render_page
+from iga_nerfstudio.benchmark.record import finished, read_results, render_page
 
 Figures = dict[str, Any]
 
@@ -68,7 +68,9 @@ def _row(summary: Figures) -> str:
 def _rates(figures: Figures) -> str:
     """PSNR at other learning rates, first seed."""
     seed = figures["seeds"][0]
-    own = [run for run in figures["trainings"] if run["seed"] == seed and run["variant"] in ("plain", "heaviest")]
+    own = [
+        run for run in finished(figures["trainings"]) if run["seed"] == seed and run["variant"] in ("plain", "heaviest")
+    ]
     rows = [
         f"| {optimizer.capitalize()} {lr:g} | "
         + " | ".join(
@@ -117,7 +119,7 @@ def plot_rays(results: Path, folder: Path) -> None:
                 summary["variant"]: mean_curve(
                     [
                         run
-                        for run in figures["trainings"]
+                        for run in finished(figures["trainings"])
                         if (run["variant"], run["optimizer"], run["lr"])
                         == (summary["variant"], optimizer, RATES[optimizer][0])
                     ]

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -92,10 +92,27 @@ def origin(path: Path, result: dict[str, Any]) -> str:
     provenance = result["provenance"]
     machine = provenance["machine"]
     where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    trained = list(_trainings(result["figures"]))
+    commits = sorted({training["provenance"]["commit"][:10] for training in trained if "provenance" in training})
+    where_trained = f", trained at {', '.join(commits)}" if commits else ""
+    diverged = sum("diverged" in training for training in trained)
     return (
         f"\nCommand: `{provenance['command']}` ({where}; torch {provenance['versions']['torch']}; commit "
-        f"{provenance['commit'][:10]}). Data: `{path.name}`.\n"
+        f"{provenance['commit'][:10]}{where_trained}). Data: `{path.name}`."
+        f"{f' {diverged} of {len(trained)} trainings diverged; no mean counts them.' if diverged else ''}\n"
     )
+
+
+def _trainings(figures: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All trainings that figures list, whatever they list them as."""
+    for value in figures.values():
+        if isinstance(value, list):
+            yield from (entry for entry in value if isinstance(entry, dict) and {"provenance", "diverged"} & set(entry))
+
+
+def finished(outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the trainings that did not diverge: what means are taken over, and what is best."""
+    return [outcome for outcome in outcomes if "diverged" not in outcome]
 
 
 def provenance() -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from iga_nerfstudio.divergence import TrainingDiverged
-from iga_nerfstudio.evaluation.meshes import write_mesh
-from iga_nerfstudio.files import write_text
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
@@ -93,13 +90,16 @@ def _mesh(data: Path, name: str) -> Path:
     return data / f"{name}.ply"
 
 
-def measure_shapes(data: Path, size: ShapeSize, runs: Path, tell: Callable[[str], None] = print) -> dict[str, Any]:
+def measure_shapes(
+    data: Path, size: ShapeSize, runs: Path, jobs: int, tell: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Fit every mesh with every network, plain and with IGA: occupancy, middle points, Adam or Muon.
 
     Args:
         data: Folder of the meshes, ``<name>.ply``.
         size: What is trained, and what all trainings share.
-        runs: Folder of finished trainings and their meshes; those in it are not repeated.
+        runs: Folder of finished trainings; those in it are not repeated.
+        jobs: Trainings at once, one thread each.
         tell: Told about every finished training.
 
     Returns:
@@ -113,21 +113,18 @@ def measure_shapes(data: Path, size: ShapeSize, runs: Path, tell: Callable[[str]
     for shape in size.shapes:
         if not _mesh(data, shape).is_file():
             raise ValueError(f"There is no mesh {_mesh(data, shape)}.")
-    length = f"{size.num_iterations}" if size.num_epochs is None else f"{size.num_epochs}epochs"
-    batch = f"{size.groups_per_batch}x{size.group_size}"
-    same = (size.resolution, size.hidden_dim, batch, length, size.optimizer, size.seed)
-    folder = runs / "-".join(map(str, same))
-    trainings = []
-    for shape in size.shapes:
-        for network in size.networks:
-            for adjusted in (False, True):
-                path = folder / f"{shape}-{network}-{'iga' if adjusted else 'plain'}.json"
-                if not path.exists():
-                    outcome = _train(_mesh(data, shape), network, adjusted, size, runs / "cache", path)
-                    write_text(path, json.dumps({"shape": shape, "network": network, **outcome}, indent=2) + "\n")
-                    tell(f"{path.stem}: {outcome}")
-                trainings.append(json.loads(path.read_text()))
-    return {**asdict(size), "trainings": trainings}
+    trainings = [
+        Training(
+            {"shape": shape, "network": network, "adjusted": adjusted},
+            _train,
+            replace(configure(network, adjusted, size, runs / "cache"), data=_mesh(data, shape)),
+            figure="iou",
+        )
+        for shape in size.shapes
+        for network in size.networks
+        for adjusted in (False, True)
+    ]
+    return {**asdict(size), "trainings": train_all(trainings, runs, jobs, tell)}
 
 
 def configure(network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path) -> SDFConfig:
@@ -151,21 +148,12 @@ def configure(network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path
     return replace(config, max_num_iterations=size.num_iterations, steps_per_eval=max(size.num_iterations // 4, 1))
 
 
-def _train(
-    mesh: Path, network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path, path: Path
-) -> dict[str, Any]:
-    try:
-        fit, task = fit_shape(mesh, configure(network, adjusted, size, cache))
-    except TrainingDiverged as error:
-        return {"adjusted": adjusted, "diverged": str(error)}
-    surface = task.surface(fit.model)
-    if surface is not None:
-        write_mesh(surface, path.with_suffix(".ply"))
-    milliseconds = 1000 * fit.record.seconds / fit.record.steps
-    return {
-        "adjusted": adjusted,
-        **fit.metrics,
+def _train(config: SDFConfig) -> Outcome:
+    """Train once; metrics."""
+    assert config.data is not None
+    fit, _task = fit_shape(config.data, config)
+    return fit.metrics | {
         "best_iou": fit.best_metrics["iou"],
         "steps": fit.record.steps,
-        "milliseconds_per_step": milliseconds,
+        "milliseconds_per_step": 1000 * fit.record.seconds / fit.record.steps,
     }

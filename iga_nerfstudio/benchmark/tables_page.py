@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iga_nerfstudio.benchmark.paper_tables import ACTIVATIONS, IMAGES, KODAK, MESHES, SCENES, SHAPES, Rows
-from iga_nerfstudio.benchmark.record import render_page, table, with_gain
+from iga_nerfstudio.benchmark.record import finished, render_page, table, with_gain
 
 Figures = dict[str, Any]
 
@@ -157,7 +157,7 @@ def images_table(figures: Figures) -> str:
 def _images_above(figures: Figures, means: dict[tuple[str, str, str], Figures], optimizer: str) -> str:
     """On how many images the adjusted training of every network has the higher PSNR, both at their own rates."""
     psnr = {}
-    for run in figures["trainings"]:
+    for run in finished(figures["trainings"]):
         mean = means.get((run["optimizer"], run["network"], run["variant"]))
         at_its_rate = mean is not None and run["lr"] == mean["lr"]
         if at_its_rate and run["optimizer"] == optimizer and run["variant"] in ("plain", "iga"):

@@ -48,7 +48,7 @@ def test_each_rate_is_tried_on_the_first_image_and_the_better_one_used_on_the_ot
 
     def train_all(settings: list[Setting], *_: Any) -> list[dict[str, Any]]:
         asked.append(settings)
-        return [vars(s) | {"psnr": better[s.lr], "diverged": False} for s in settings]
+        return [vars(s) | {"psnr": better[s.lr]} for s in settings]
 
     monkeypatch.setattr(images_module, "_train_all", train_all)
     figures = measure_images(photos, replace(SIZE, images=("p1", "p2")), tmp_path / "runs", 1)
@@ -58,14 +58,6 @@ def test_each_rate_is_tried_on_the_first_image_and_the_better_one_used_on_the_ot
     assert [(s.image, s.lr) for s in asked[1]] == [("p2", 1e-2)] * 4
     assert {mean["lr"] for mean in figures["means"]} == {1e-2}
     assert {mean["psnr"] for mean in figures["means"]} == {30.0}
-
-
-def test_a_diverged_training_loses_against_any_other() -> None:
-    runs = [
-        {"image": "p", "network": "pe", "variant": "iga", "optimizer": "adam", "lr": lr, "psnr": psnr, "diverged": bad}
-        for lr, psnr, bad in ((1.0, float("nan"), True), (2.0, 10.0, False), (3.0, float("nan"), True))
-    ]
-    assert [setting.lr for setting in images_module._better_rates(runs)] == [2.0]
 
 
 def test_images_are_fitted_once(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +81,7 @@ def test_only_the_variants_asked_for_are_trained(photos: Path, tmp_path: Path, m
 
     def train_all(settings: list[Setting], *_: Any) -> list[dict[str, Any]]:
         asked.extend(settings)
-        return [vars(s) | {"psnr": 20.0, "diverged": False} for s in settings]
+        return [vars(s) | {"psnr": 20.0} for s in settings]
 
     monkeypatch.setattr(images_module, "_train_all", train_all)
     size = replace(SIZE, networks=("relu", "pe"), variants=("bn", "plain"), optimizers=("muon",))
@@ -116,12 +108,12 @@ def test_missing_images_are_refused(tmp_path: Path) -> None:
         measure_images(tmp_path, replace(SIZE, images=()), tmp_path, 1)
 
 
-def test_shapes_are_fitted_once_and_their_meshes_kept(tmp_path: Path) -> None:
+def test_shapes_are_fitted_once(tmp_path: Path) -> None:
     trimesh.creation.icosphere(2).export(tmp_path / "ball.ply")
     size = ShapeSize(("ball",), ("pe",), 24, hidden_dim=16, groups_per_batch=16, num_iterations=80, seed=0)
     told: list[str] = []
     for _ in range(2):
-        figures = measure_shapes(tmp_path, size, tmp_path / "runs", told.append)
+        figures = measure_shapes(tmp_path, size, tmp_path / "runs", 1, told.append)
     assert len(told) == 2
     assert [run["adjusted"] for run in figures["trainings"]] == [False, True]
     assert all(0 < run["iou"] <= run["best_iou"] <= 1 for run in figures["trainings"])
@@ -139,7 +131,7 @@ def test_the_papers_rates_are_not_chosen_but_under_muon(
 
     def train_all(settings: list[Setting], *_: Any) -> list[dict[str, Any]]:
         asked.extend(settings)
-        return [vars(s) | {"psnr": 20.0, "diverged": False} for s in settings]
+        return [vars(s) | {"psnr": 20.0} for s in settings]
 
     monkeypatch.setattr(images_module, "_train_all", train_all)
     full = images_module.SIZES["full"]
@@ -218,10 +210,10 @@ def test_shapes_that_are_not_at_hand_are_left_out_with_a_word_and_refused_by_nam
     assert told[0] == f"not run: thai (no {tmp_path / 'thai.ply'})"
     assert len(told) == 4
     with pytest.raises(ValueError, match=r"There is no mesh .*thai\.ply"):
-        measure_shapes(tmp_path, full, tmp_path)
+        measure_shapes(tmp_path, full, tmp_path, 1)
     assert shapes_at_hand(tmp_path / "nowhere", full) == full
     with pytest.raises(ValueError, match="at least one shape"):
-        measure_shapes(tmp_path, replace(full, shapes=()), tmp_path)
+        measure_shapes(tmp_path, replace(full, shapes=()), tmp_path, 1)
 
 
 def test_a_pair_of_runs_in_processes_of_their_own(photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,208 @@
+"""Many trainings, some at once, none twice: each of one complete configuration, each with a record of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from iga_nerfstudio.benchmark.record import provenance
+from iga_nerfstudio.divergence import TrainingDiverged
+from iga_nerfstudio.files import write_text
+from iga_nerfstudio.version import __version__
+
+# What came of a training: numbers and settings, JSON types only.
+Outcome = dict[str, Any]
+
+# Settings that name places, and decide nothing.
+PLACES = ("output_dir", "cache_dir", "experiment_name", "timestamp", "relative_log_dir", "relative_model_dir")
+# Letters of a key in a record's file name.
+_SHORT = 12
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training.
+
+    Attributes:
+        labels: What distinguishes it from the others of its study; JSON types.
+        run: A function of a module, called with the configuration; gives numbers, among them ``figure``, and raises
+            TrainingDiverged. Together with the configuration it decides the result.
+        configuration: All of its settings: dataclasses, mappings, sequences, numbers, text, files and folders.
+        figure: The number to tell of.
+    """
+
+    labels: Mapping[str, Any]
+    run: Callable[[Any], Outcome]
+    configuration: Any
+    figure: str = "psnr"
+
+    @property
+    def key(self) -> str:
+        """A hash of all that decides the result: settings, contents of the data, device, version of the method."""
+        decisive = {
+            "run": f"{self.run.__module__}.{self.run.__qualname__}",
+            "configuration": as_plain(self.configuration),
+            "gpu": torch.cuda.is_available(),
+            "version": __version__,
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """For files and messages."""
+        words = (format(value, "g") if isinstance(value, float) else str(value) for value in self.labels.values())
+        return "-".join(words).replace(" ", "_").replace("/", "_").replace(",", "")
+
+
+def as_plain(value: Any) -> Any:
+    """Settings as JSON types, of one meaning each: files and folders by their contents, classes by name.
+
+    Raises:
+        TypeError: If there is a value that this cannot be said of.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return _content_of(value)
+    if isinstance(value, Enum):
+        return value.name
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in PLACES}
+        return {"class": type(value).__qualname__} | as_plain(named)
+    if isinstance(value, Mapping):
+        return {str(key): as_plain(part) for key, part in value.items() if key not in PLACES}
+    if isinstance(value, Sequence):
+        return [as_plain(part) for part in value]
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise TypeError(f"A training's settings hold {value!r} of type {type(value)}, whose meaning has no plain form.")
+
+
+def _content_of(path: Path) -> str:
+    """A checksum of a file, or of all files of a folder with their names; the name of what does not exist."""
+    if path.is_dir():
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        names = [f"{part.relative_to(path)} {_checksum(part, *_stamp(part))}" for part in parts]
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return _checksum(path, *_stamp(path)) if path.is_file() else str(path)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@cache
+def _checksum(path: Path, size: int, time_ns: int) -> str:
+    """Of a file as it was at some time: many trainings read the same ones."""
+    del size, time_ns
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def train_all(
+    trainings: Sequence[Training], records: Path, jobs: int, tell: Callable[[str], None] = print
+) -> list[dict[str, Any]]:
+    """Run trainings with one thread each, in processes if there are several at once, and keep a record of each.
+
+    Args:
+        trainings: What to run.
+        records: Folder of the records. A training of the same key is not run again, so an interrupted measurement goes
+            on where it stopped, whenever and in whatever order.
+        jobs: How many at once.
+        tell: Told of every finished training, how many are left, and how long they will take.
+
+    Returns:
+        What came of each, in order: its labels, its numbers or ``diverged`` with the reason, the record's ``key``, and
+        ``provenance`` of the process that trained it.
+    """
+    keyed = {training.key: training for training in trainings}
+    paths = {key: records / f"{training.name}-{key[:_SHORT]}.json" for key, training in keyed.items()}
+    missing = {paths[key]: training for key, training in keyed.items() if not paths[key].exists()}
+    start = time.monotonic()
+    records_now = _one_by_one(missing) if jobs == 1 else _some_at_once(missing, jobs)
+    for done, record in enumerate(records_now, 1):
+        figure = keyed[record["key"]].figure
+        result = f"diverged ({record['diverged']})" if record["diverged"] else f"{record['outcome'][figure]:.4g}"
+        left = (time.monotonic() - start) / done * (len(missing) - done)
+        tell(f"{done}/{len(missing)}, {_duration(left)} left: {keyed[record['key']].name} {figure} {result}")
+    return [_came_of(json.loads(paths[training.key].read_text(encoding="utf-8"))) for training in trainings]
+
+
+def _came_of(record: dict[str, Any]) -> Outcome:
+    numbers = {"diverged": record["diverged"]} if record["outcome"] is None else record["outcome"]
+    return record["labels"] | numbers | {"key": record["key"], "provenance": record["provenance"]}
+
+
+def _duration(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _one_by_one(trainings: Mapping[Path, Training]) -> Iterator[dict[str, Any]]:
+    """In this process: another one would first have to start."""
+    threads = torch.get_num_threads()
+    try:
+        for path, training in trainings.items():
+            yield _train(training, path)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _some_at_once(trainings: Mapping[Path, Training], jobs: int) -> Iterator[dict[str, Any]]:
+    with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(_train, training, path) for path, training in trainings.items()]):
+            yield future.result()
+
+
+def _train(training: Training, path: Path) -> dict[str, Any]:
+    """Run one and write its record."""
+    torch.set_num_threads(1)
+    started = datetime.now(timezone.utc)
+    outcome, diverged = None, None
+    try:
+        outcome = training.run(training.configuration)
+    except TrainingDiverged as error:
+        diverged = str(error)
+    record = {
+        "key": training.key,
+        "labels": dict(training.labels),
+        "configuration": as_plain(training.configuration),
+        "outcome": outcome,
+        "diverged": diverged,
+        "provenance": provenance() | {"started": started.isoformat(timespec="seconds")},
+    }
+    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    return record
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let processes started meanwhile have one thread: two trainings so get more done than one with two threads."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

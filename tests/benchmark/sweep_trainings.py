@@ -1,0 +1,24 @@
+"""What a sweep's tests train, in a module that processes of their own load in no time."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from iga_nerfstudio.divergence import TrainingDiverged
+
+
+def square(number: float) -> dict[str, Any]:
+    """A training of no time; diverges at 13."""
+    if number == 13:
+        raise TrainingDiverged("too much")
+    return {"psnr": number**2}
+
+
+def slow_square(number: float) -> dict[str, Any]:
+    time.sleep(0.2)
+    return square(number)
+
+
+def constant(config: object) -> dict[str, Any]:
+    return {"psnr": 1.0}
