@@ -95,7 +95,7 @@ def origin(path: Path, result: dict[str, Any]) -> str:
     trained = list(_trainings(result["figures"]))
     commits = sorted({training["provenance"]["commit"][:10] for training in trained if "provenance" in training})
     where_trained = f", trained at {', '.join(commits)}" if commits else ""
-    diverged = sum("diverged" in training for training in trained)
+    diverged = sum(bool(training.get("diverged")) for training in trained)
     return (
         f"\nCommand: `{provenance['command']}` ({where}; torch {provenance['versions']['torch']}; commit "
         f"{provenance['commit'][:10]}{where_trained}). Data: `{path.name}`."
@@ -112,7 +112,7 @@ def _trainings(figures: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def finished(outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Those of the trainings that did not diverge: what means are taken over, and what is best."""
-    return [outcome for outcome in outcomes if "diverged" not in outcome]
+    return [outcome for outcome in outcomes if not outcome.get("diverged")]
 
 
 def provenance() -> dict[str, Any]:

@@ -79,6 +79,8 @@ def as_plain(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return _content_of(value)
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
     if isinstance(value, Enum):
         return value.name
     if is_dataclass(value) and not isinstance(value, type):
@@ -134,7 +136,8 @@ def train_all(
         What came of each, in order: its labels, its numbers or ``diverged`` with the reason, the record's ``key``, and
         ``provenance`` of the process that trained it.
     """
-    keyed = {training.key: training for training in trainings}
+    keys = [training.key for training in trainings]
+    keyed = dict(zip(keys, trainings, strict=True))
     paths = {key: records / f"{training.name}-{key[:_SHORT]}.json" for key, training in keyed.items()}
     missing = {paths[key]: training for key, training in keyed.items() if not paths[key].exists()}
     start = time.monotonic()
@@ -144,7 +147,7 @@ def train_all(
         result = f"diverged ({record['diverged']})" if record["diverged"] else f"{record['outcome'][figure]:.4g}"
         left = (time.monotonic() - start) / done * (len(missing) - done)
         tell(f"{done}/{len(missing)}, {_duration(left)} left: {keyed[record['key']].name} {figure} {result}")
-    return [_came_of(json.loads(paths[training.key].read_text(encoding="utf-8"))) for training in trainings]
+    return [_came_of(json.loads(paths[key].read_text(encoding="utf-8"))) for key in keys]
 
 
 def _came_of(record: dict[str, Any]) -> Outcome:
@@ -177,15 +180,17 @@ def _train(training: Training, path: Path) -> dict[str, Any]:
     """Run one and write its record."""
     torch.set_num_threads(1)
     started = datetime.now(timezone.utc)
+    # Before it runs: nerfstudio's classes complete the settings that they are given.
+    key, configuration = training.key, as_plain(training.configuration)
     outcome, diverged = None, None
     try:
         outcome = training.run(training.configuration)
     except TrainingDiverged as error:
         diverged = str(error)
     record = {
-        "key": training.key,
+        "key": key,
         "labels": dict(training.labels),
-        "configuration": as_plain(training.configuration),
+        "configuration": configuration,
         "outcome": outcome,
         "diverged": diverged,
         "provenance": provenance() | {"started": started.isoformat(timespec="seconds")},

@@ -18,7 +18,7 @@ from iga_nerfstudio.benchmark import ablations, cli, experiment1, experiment2
 from iga_nerfstudio.benchmark.ablations import measure_ablations
 from iga_nerfstudio.benchmark.ablations_page import ablations_table
 from iga_nerfstudio.benchmark.cli import main
-from iga_nerfstudio.benchmark.experiment1 import Experiment1Size, circle, measure_experiment1
+from iga_nerfstudio.benchmark.experiment1 import circle, measure_experiment1
 from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
 from iga_nerfstudio.benchmark.experiments_page import (
     _coarse_groups,
@@ -69,10 +69,10 @@ def test_points_and_values_are_the_papers() -> None:
 @pytest.mark.parametrize("name", ["ntk", "entk", "iga"])
 def test_a_step_is_equation_4_with_its_kernel(name: Any) -> None:
     """S = V diag(lambda_1 / lambda) V^T on the leading eigenvectors of each kernel, the identity elsewhere."""
-    size = Experiment1Size((32,), (4,), (0,), num_inputs=64)
     x, y, _ = circle(64)
     network = experiment1._network(32, 0)
-    adjust = experiment1._adjustment(name, 4, network, x, size)
+    settings = {"adjustment": name, "end": 4, "group_size": 8, "refresh_interval": 1}
+    adjust = experiment1._adjustment(network, x, settings)
     mse_loss(adjust(network(x)), y).backward()
     found = [p.grad.clone() for p in network.parameters()]
 
