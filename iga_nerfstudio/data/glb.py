@@ -83,6 +83,8 @@ def _refuse_what_is_not_read(header: dict[str, Any]) -> None:
             raise _NotReadError(f"it is compressed with {name}, which is not read. Export it without compression.")
         if not _HARMLESS.fullmatch(name):
             raise _NotReadError(f"it requires the extension {name}, which is not read. Export it without.")
+    if not header.get("scenes"):
+        raise _NotReadError("it has no scene, so that nothing says which parts are meant. Export it with one.")
     for node in header.get("nodes", []):
         if "EXT_mesh_gpu_instancing" in node.get("extensions", {}):
             raise _NotReadError("it repeats parts by EXT_mesh_gpu_instancing, which is not read. Export it without.")

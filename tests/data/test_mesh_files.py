@@ -461,9 +461,10 @@ class TestGlb:
                 lambda glb: glb.header["nodes"][0].update(extensions={"EXT_mesh_gpu_instancing": {}}),
                 "repeats parts by EXT_mesh_gpu_instancing",
             ),
+            (lambda glb: glb.header.pop("scenes"), "it has no scene"),
             (lambda glb: glb.header["bufferViews"][0].update(byteLength=10**6), "is damaged"),
         ],
-        ids=["fans", "skin", "morph", "instances", "damaged"],
+        ids=["fans", "skin", "morph", "instances", "scene", "damaged"],
     )
     def test_what_would_be_lost_or_displaced(self, tmp_path: Path, change: Any, message: str) -> None:
         glb = Glb()
