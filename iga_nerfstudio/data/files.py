@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,20 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from error
+
+
+def as_text(content: bytes) -> str:
+    """Text of a file whose words are plain ASCII, whatever its names and comments are.
+
+    Args:
+        content: The file, in UTF-16 if its byte order mark says so.
+
+    Returns:
+        The text with lines that end in a line feed. Bytes that are no UTF-8 are replaced.
+    """
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from iga_nerfstudio.files import write_text, write_whole
 logger = logging.getLogger("iga_nerfstudio")
 
 # To be raised whenever the sampled values change, so that older cache files are not taken for present ones.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 def load_shape(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import igl
 import numpy as np
 import trimesh
 
 from iga_nerfstudio.arguments import integer
+from iga_nerfstudio.data.orientation import count_two_sided, is_closed, turned_outwards, without_second_sides
 from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid, require_known_target
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -66,7 +68,8 @@ def voxelise(
     that are small compared with the shape are closed. In these the distance changes its sign without getting small.
 
     Args:
-        mesh: Mesh whose faces are turned outwards, or all of them inwards.
+        mesh: Mesh whose faces are turned outwards. What of it is inside out is turned round, and of parts that are
+            double-sided all over one side is taken; both are logged.
         resolution: Voxels along each side of the cube, from 8 to 1024.
         target: ``occupancy`` or ``distance``. Distances from the surface are in units of half the cube's side.
         progress: Called with the fraction done so far.
@@ -108,8 +111,11 @@ class _Solid:
 
     def __init__(self, mesh: trimesh.Trimesh, centre: np.ndarray, half_side: float) -> None:
         self.vertices = np.ascontiguousarray((mesh.vertices - centre) / half_side, dtype=np.float64)
-        self.faces = np.ascontiguousarray(mesh.faces, dtype=np.int64)
-        self.is_closed = _is_closed(mesh)
+        faces = without_second_sides(self.vertices, np.asarray(mesh.faces, dtype=np.int64))
+        faces = turned_outwards(self.vertices, faces, partial(igl.fast_winding_number, self.vertices))
+        self.faces = np.ascontiguousarray(faces)
+        _refuse_two_sided(self.faces, more_than=len(faces) - 1)
+        self.is_closed = is_closed(self.faces)
         samples = self._winding_numbers(self._judging_points())
         # Thin closed meshes may have no sample inside, but the signed volumes of their faces' tetrahedra add up to it.
         signed_volume = np.linalg.det(self.vertices[self.faces]).sum() if self.is_closed else samples.sum()
@@ -138,16 +144,6 @@ class _Solid:
         return lowest + (highest - lowest) * (index + 0.5) / _JUDGING_SAMPLES
 
 
-def _is_closed(mesh: trimesh.Trimesh) -> bool:
-    """Whether each edge is passed as often in one direction as in the other.
-
-    Exactly then winding numbers are whole off the surface. Unlike ``is_watertight`` this allows edges of four faces,
-    which merged vertices bring about where two closed parts touch.
-    """
-    direction = np.sign(mesh.edges[:, 1] - mesh.edges[:, 0])
-    return not np.bincount(mesh.edges_unique_inverse, weights=direction).any()
-
-
 def _refuse_ambiguous(samples: np.ndarray, is_closed: bool) -> None:
     """Refuse meshes that do not divide the space; ``samples`` are winding numbers of points in the mesh's box."""
     num_inside = np.count_nonzero(samples > 0.5)
@@ -166,6 +162,16 @@ def _refuse_ambiguous(samples: np.ndarray, is_closed: bool) -> None:
         )
 
 
+def _refuse_two_sided(faces: np.ndarray, more_than: int) -> None:
+    """Refuse a mesh with more than so many faces that are there in both directions."""
+    num = count_two_sided(faces)
+    if num > more_than:
+        raise ValueError(
+            f"The mesh encloses nothing: {num} of its {len(faces)} faces are there in both directions, and these "
+            "cancel. Leave out one side, and close what is open."
+        )
+
+
 def _ignore(_: float) -> None:
     """Progress that nobody asked for."""
 
@@ -180,6 +186,7 @@ def _occupancy(solid: _Solid, resolution: int, progress: Progress) -> np.ndarray
     fill = _inside_by_blocks if solid.is_closed else _inside_of_every_voxel
     inside = fill(solid, resolution, progress)
     if not inside.any():
+        _refuse_two_sided(solid.faces, more_than=0)
         raise ValueError(
             f"No voxel's centre is inside the mesh at resolution {resolution}: its walls are thinner than a voxel, "
             "or it has no volume. Raise the resolution or use another mesh."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -11,6 +12,8 @@ import numpy as np
 import scipy.io
 
 from iga_nerfstudio.data.files import require_ending, require_file
+
+logger = logging.getLogger("iga_nerfstudio")
 
 ShapeTarget = Literal["occupancy", "distance"]
 """What a voxel holds: whether it lies inside, or its signed distance from the surface."""
@@ -92,8 +95,7 @@ def read_voxels(path: Path, target: ShapeTarget) -> VoxelGrid:
         path: ``.npy``; ``.npz`` with one array; or ``.mat`` of any version with one three-dimensional array. Of
             several arrays the one that is named after the target is read, ``occupancy`` or ``sdf``, or else
             ``voxels``.
-        target: What the values are. Occupancy may be of any type as long as all values are 0 or 1; distances are
-            negative inside and are taken as they are.
+        target: What the values are; see :func:`as_voxel_grid` for what is read.
 
     Returns:
         The grid in voxel units: its origin is 0 and its spacing 1.
@@ -107,36 +109,100 @@ def read_voxels(path: Path, target: ShapeTarget) -> VoxelGrid:
     require_ending(path, VOXEL_ENDINGS)
     require_file(path)
     values = _read_mat(path, target) if path.suffix.lower() == ".mat" else _read_numpy(path, target)
+    return as_voxel_grid(values, target, str(path))
+
+
+def as_voxel_grid(values: np.ndarray, target: ShapeTarget, name: str = "The array") -> VoxelGrid:
+    """Check an array of voxels and bring it to one form.
+
+    Args:
+        values: Voxels ``(n_x, n_y, n_z)`` of any real type. Further axes of length one are left out.
+
+            Occupancy is 0 outside and, inside, 1 or any other positive number (255, say), which is then read as 1 and
+            logged. Distances are negative inside; if all voxels at the grid's border are negative and others are not,
+            they are positive inside, and their sign is changed and logged.
+        target: What the values are.
+        name: What the array is called in messages.
+
+    Returns:
+        The grid in voxel units: its origin is 0 and its spacing 1.
+
+    Raises:
+        ValueError: If the array is no grid of the target: of another type or shape, with values that are masked, not
+            finite or out of range, with a shape that is nowhere or everywhere, or with occupancy all along its border.
+    """
+    require_known_target(target)
     if values.dtype.kind not in "buif":
-        raise ValueError(f"{path} holds values of type {values.dtype}. Save real numbers.")
-    if values.ndim != 3 or values.size == 0:
-        raise ValueError(f"{path} must hold a grid of three axes, but its array is {values.shape}. Save (x, y, z).")
+        raise ValueError(f"{name} holds values of type {values.dtype}, {values.shape}. Save real numbers.")
+    if not _is_grid(values.shape):
+        raise ValueError(f"{name} must hold a grid of three axes, but its array is {values.shape}. Save (x, y, z).")
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has {np.ma.count_masked(values)} masked values of {values.size}. Fill them first.")
+    values = np.asarray(values)
+    if values.ndim > 3:
+        values = values.reshape([length for length in values.shape if length != 1])
     not_finite = values.size - np.count_nonzero(np.isfinite(values))
     if not_finite:
-        raise ValueError(f"{path} has {not_finite} NaN or infinite values of {values.size}. Fill them first.")
-    grid = _as_occupancy(values, path) if target == "occupancy" else _as_distances(values, path)
+        raise ValueError(f"{name} has {not_finite} NaN or infinite values of {values.size}. Fill them first.")
+    grid = _as_occupancy(values, name) if target == "occupancy" else _as_distances(values, name)
     return VoxelGrid(grid, target, (0.0, 0.0, 0.0), 1.0)
 
 
-def _as_occupancy(values: np.ndarray, path: Path) -> np.ndarray:
-    if not ((values == 0) | (values == 1)).all():
-        raise ValueError(
-            f"Occupancy must be 0 or 1, but the values of {path} range from {values.min()} to {values.max()}. "
-            "For signed distances use --target distance, or else apply a threshold first."
-        )
-    occupancy = np.ascontiguousarray(values, dtype=np.uint8)
-    _refuse_uniform(occupancy > 0, str(path))
-    return occupancy
+def _is_grid(shape: tuple[int, ...]) -> bool:
+    """Whether an array has three axes, or three beside those of length one."""
+    return 0 not in shape and (len(shape) == 3 or (len(shape) > 3 and sum(length != 1 for length in shape) == 3))
 
 
-def _as_distances(values: np.ndarray, path: Path) -> np.ndarray:
-    lowest, highest = values.min(), values.max()
-    if not lowest < 0 < highest:
+def _as_occupancy(values: np.ndarray, name: str) -> np.ndarray:
+    inside = values != 0
+    if not inside.any():
+        _refuse_uniform(inside, name)
+    lowest, highest = values[inside].min(), values[inside].max()
+    if lowest != highest or highest <= 0:
         raise ValueError(
-            f"Signed distances must be negative inside and positive outside, but the values of {path} range from "
-            f"{lowest} to {highest}. For values of 0 and 1 use --target occupancy."
+            f"{name} has values that range from {values.min()} to {values.max()}. Occupancy must be 0 or 1: "
+            "for signed distances use --target distance, or else apply a threshold first."
         )
-    return np.ascontiguousarray(values, dtype=np.float32)
+    _refuse_uniform(inside, name)
+    if _border(inside).all():
+        raise ValueError(
+            f"{name} has every voxel at its border inside, and {inside.size - np.count_nonzero(inside)} in its middle "
+            "outside, as if 1 was outside. Swap 0 and 1, or put a layer of 0 around the shape."
+        )
+    if highest != 1:
+        logger.warning("%s has the values 0 and %s. They are read as 0 (outside) and 1 (inside).", name, highest)
+    return np.ascontiguousarray(inside, dtype=np.uint8)
+
+
+def _as_distances(values: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        distances = np.ascontiguousarray(values, dtype=np.float32)
+    if not distances.min() < 0 < distances.max() or not np.isfinite(distances).all():
+        raise ValueError(
+            f"{name} has values that range from {values.min()} to {values.max()}. Signed distances must be negative "
+            "inside, positive outside and within single precision. For values of 0 and 1 use --target occupancy."
+        )
+    share_inside = float((_border(distances) < 0).mean())
+    if _border(distances).max() <= 0:
+        logger.warning(
+            "%s is negative all along its border, so positive inside. The sign of its distances is changed.", name
+        )
+        return -distances
+    if share_inside > 0.5:
+        logger.warning(
+            "%s is negative, that is, inside, in %.0f %% of the voxels at its border. If its distances are positive "
+            "inside, change their sign.",
+            name,
+            100 * share_inside,
+        )
+    return distances
+
+
+def _border(values: np.ndarray) -> np.ndarray:
+    """The outermost voxels on all sides, in one row."""
+    is_border = np.ones(values.shape, bool)
+    is_border[1:-1, 1:-1, 1:-1] = False
+    return values[is_border]
 
 
 def _read_numpy(path: Path, target: ShapeTarget) -> np.ndarray:
@@ -167,14 +233,14 @@ def _read_mat(path: Path, target: ShapeTarget) -> np.ndarray:
 
 
 def _read_mat_up_to_7_2(path: Path, target: ShapeTarget) -> np.ndarray:
-    names = [name for name, shape, _ in scipy.io.whosmat(path) if len(shape) == 3]
+    names = [name for name, shape, _ in scipy.io.whosmat(path) if _is_grid(shape)]
     name = _choose(names, target, path, "three-dimensional array")
     return scipy.io.loadmat(path, variable_names=[name])[name]
 
 
 def _read_mat_7_3(path: Path, target: ShapeTarget) -> np.ndarray:
     with h5py.File(path, "r") as file:
-        names = [name for name, entry in file.items() if isinstance(entry, h5py.Dataset) and entry.ndim == 3]
+        names = [name for name, entry in file.items() if isinstance(entry, h5py.Dataset) and _is_grid(entry.shape)]
         # MATLAB counts the first axis fastest and HDF5 the last, so the axes are stored in reverse order.
         return file[_choose(names, target, path, "three-dimensional array")][()].T
 

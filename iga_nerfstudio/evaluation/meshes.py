@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from skimage.measure import marching_cubes
 from torch import Tensor
 from torchmetrics.classification import BinaryJaccardIndex
 
-from iga_nerfstudio.files import write_whole
+from iga_nerfstudio.files import write_bytes
+
+logger = logging.getLogger("iga_nerfstudio")
 
 MESH_ENDINGS = (".ply", ".obj", ".glb", ".stl")
 
+# What single precision may move of a mesh, relative to its size: some times what it does about the origin.
+_MAX_ROUNDING = 1e-6
 # Voxels compared at once: torchmetrics needs some 30 bytes for each.
 _VOXELS_AT_ONCE = 1 << 22
 # Rays per pixel along each axis of a picture.
@@ -100,8 +105,12 @@ def _with_outside_around(values: np.ndarray, level: float, inside_is_above: bool
 def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
     """Write a mesh; an existing file is replaced only once the new one is complete.
 
+    PLY and OBJ keep coordinates as they are, in double precision. GLB has single precision only: of a mesh that lies
+    far from the origin it holds the coordinates from the mesh's middle on, and that middle as a translation. STL has
+    single precision and no translation; what that loses of such a mesh is logged.
+
     Args:
-        mesh: Mesh to write.
+        mesh: Mesh to write, without its colours.
         path: ``.ply``, ``.obj``, ``.glb`` or ``.stl``.
 
     Raises:
@@ -111,11 +120,58 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path) -> None:
     ending = path.suffix.lower()
     if ending not in MESH_ENDINGS:
         raise ValueError(f"Cannot write {path}: the ending {path.suffix!r} is none of {', '.join(MESH_ENDINGS)}.")
+    content = {".ply": _as_ply, ".obj": _as_obj, ".glb": _as_glb, ".stl": _as_stl}[ending](mesh)
     try:
-        write_whole(path, lambda staged: mesh.export(staged, file_type=ending[1:]))
+        write_bytes(path, content)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"Cannot write {path}: {reason}. Choose a folder that you may write to.") from error
+
+
+def _as_ply(mesh: trimesh.Trimesh) -> bytes:
+    """Binary PLY. trimesh writes single precision."""
+    header = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(mesh.vertices)}\n"
+        "property double x\nproperty double y\nproperty double z\n"
+        f"element face {len(mesh.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    faces = np.empty(len(mesh.faces), [("size", "u1"), ("corners", "<i4", 3)])
+    faces["size"], faces["corners"] = 3, mesh.faces
+    return header.encode() + mesh.vertices.astype("<f8").tobytes() + faces.tobytes()
+
+
+def _as_obj(mesh: trimesh.Trimesh) -> bytes:
+    """OBJ with as many digits as each coordinate needs. trimesh writes a fixed number behind the point."""
+    lines = [f"v {x!r} {y!r} {z!r}\n" for x, y, z in np.asarray(mesh.vertices, np.float64).tolist()]
+    lines += [f"f {first} {second} {third}\n" for first, second, third in (np.asarray(mesh.faces) + 1).tolist()]
+    return "".join(lines).encode()
+
+
+def _as_glb(mesh: trimesh.Trimesh) -> bytes:
+    """GLB, with the middle of a mesh far from the origin as the translation of its node."""
+    is_far = _single_precision_error(mesh.vertices) > _MAX_ROUNDING * mesh.extents.max()
+    middle = mesh.bounds.mean(axis=0) if is_far else np.zeros(3)
+    near = trimesh.Trimesh(mesh.vertices - middle, mesh.faces, process=False)
+    scene = trimesh.Scene()
+    scene.add_geometry(near, transform=trimesh.transformations.translation_matrix(middle))
+    return trimesh.exchange.gltf.export_glb(scene)
+
+
+def _as_stl(mesh: trimesh.Trimesh) -> bytes:
+    error, size = _single_precision_error(mesh.vertices), mesh.extents.max()
+    if error > _MAX_ROUNDING * size:
+        logger.warning(
+            "STL has single precision only: it moves coordinates by up to %.2g, where the mesh is %.2g wide. "
+            "Write PLY, OBJ or GLB to keep them.",
+            error,
+            size,
+        )
+    return trimesh.exchange.stl.export_stl(mesh)
+
+
+def _single_precision_error(positions: np.ndarray) -> float:
+    """How far single precision moves a coordinate at most."""
+    return float(np.abs(positions - positions.astype(np.float32)).max())
 
 
 def chamfer_distance(
@@ -151,8 +207,9 @@ def chamfer_distance(
             raise ValueError(f"The {name} mesh has no area to draw points from. It has {len(mesh.faces)} faces.")
     scale = 2.0 / float(second.extents.max())
     seeds = np.random.SeedSequence(seed).generate_state(2)
+    middle = second.bounds.mean(axis=0)
     points = [
-        scale * trimesh.sample.sample_surface(mesh, num_points, seed=int(own_seed))[0]
+        scale * (trimesh.sample.sample_surface(mesh, num_points, seed=int(own_seed))[0] - middle)
         for mesh, own_seed in zip((first, second), seeds, strict=True)
     ]
     there = cKDTree(points[1]).query(points[0])[0]

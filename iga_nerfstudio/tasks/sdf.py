@@ -17,7 +17,7 @@ from torchmetrics.classification import BinaryJaccardIndex
 
 from iga_nerfstudio.adjustment import Intervals
 from iga_nerfstudio.data.shapes import load_shape
-from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid
+from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid, as_voxel_grid
 from iga_nerfstudio.evaluation.figures import training_curve
 from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, write_mesh
 from iga_nerfstudio.files import write_whole
@@ -202,12 +202,13 @@ def load_shape_task(config: SDFConfig, progress: Callable[[float], None] | None 
 
 
 def fit_shape(
-    shape: Path | str | np.ndarray, config: SDFConfig | None = None, watchers: tuple[Watcher, ...] = ()
+    shape: Path | str | np.ndarray | torch.Tensor, config: SDFConfig | None = None, watchers: tuple[Watcher, ...] = ()
 ) -> tuple[Fit, ShapeTask]:
     """Fit a shape.
 
     Args:
-        shape: A mesh or voxel file, or voxels ``(n_x, n_y, n_z)``: what ``config.target`` says.
+        shape: A mesh or voxel file, or voxels ``(n_x, n_y, n_z)``: what ``config.target`` says, checked and read as
+            those of a file are, see :func:`~iga_nerfstudio.data.voxels.as_voxel_grid`, but not cropped.
         config: Settings; the defaults if not given.
         watchers: Called with the step and named figures whenever some are logged.
 
@@ -222,5 +223,10 @@ def fit_shape(
     if isinstance(shape, (str, Path)):
         task = load_shape_task(replace(config, data=Path(shape)))
     else:
-        task = ShapeTask(config, VoxelGrid(np.asarray(shape), config.target, (0.0, 0.0, 0.0), 1.0))
+        task = ShapeTask(config, as_voxel_grid(_as_array(shape), config.target))
     return fit(task, watchers), task
+
+
+def _as_array(values: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Voxels as an array that keeps its mask, which would else be dropped without a word."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asanyarray(values)

@@ -19,6 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from iga_nerfstudio.data import meshes, voxelisation
 from iga_nerfstudio.data.meshes import read_mesh
+from iga_nerfstudio.data.orientation import is_closed
 from iga_nerfstudio.data.shapes import load_shape
 from iga_nerfstudio.data.voxelisation import voxelise
 from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid, crop_to_shape, read_voxels
@@ -190,13 +191,6 @@ class TestVoxelise:
         assert grid.inside[nearer < 0.99].all()
         assert not grid.inside[nearer > 1.01].any()
 
-    def test_parts_turned_both_ways_are_refused(self) -> None:
-        other = inverted(SPHERE)
-        other.apply_scale(0.8)
-        other.apply_translation([3.0, 0.0, 0.0])
-        with pytest.raises(ValueError, match=r"Parts of the mesh are inside out: .* Turn all faces outwards"):
-            voxelise(trimesh.util.concatenate([SPHERE, other]), 16, "occupancy")
-
     @pytest.mark.parametrize("bend", [0.0, 0.3])
     def test_sheets_are_refused(self, bend: float) -> None:
         sheet = trimesh.creation.box((2.0, 2.0, 2.0)).subdivide().subdivide().subdivide()
@@ -218,10 +212,11 @@ class TestVoxelise:
         # Two cubes that share an edge, which then has four faces.
         first, second = trimesh.creation.box((1.0, 1.0, 1.0)), trimesh.creation.box((1.0, 1.0, 1.0))
         second.apply_translation([1.0, 1.0, 0.0])
-        both = meshes._with_merged_vertices(trimesh.util.concatenate([first, second]))
+        both = trimesh.util.concatenate([first, second])
+        both = meshes._with_merged_vertices(both.vertices, both.faces)
         assert len(both.vertices) == 14
         assert not both.is_watertight
-        assert voxelisation._is_closed(both)
+        assert is_closed(both.faces)
         assert voxelise(both, 18, "occupancy").inside.sum() == 2 * 8 * 8 * 8
 
     @pytest.mark.parametrize("resolution", [-1, 7, 1025])
@@ -247,7 +242,7 @@ class TestReadMesh:
         # An STL file has three vertices of its own for each face.
         assert mesh.vertices.shape == SPHERE.vertices.shape
         assert mesh.faces.shape == SPHERE.faces.shape
-        assert voxelisation._is_closed(mesh)
+        assert is_closed(mesh.faces)
         assert mesh.volume == pytest.approx(SPHERE.volume, rel=1e-5)
 
     def test_tiny_units(self, tmp_path: Path) -> None:
@@ -273,7 +268,7 @@ class TestReadMesh:
         assert_allclose(read_mesh(path).bounds, [[0, 0, 0], [1, 1, 0]])
 
     def test_missing(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"There is no file .*nowhere\.ply"):
+        with pytest.raises(ValueError, match=r"nowhere\.ply does not exist"):
             read_mesh(tmp_path / "nowhere.ply")
 
     @pytest.mark.parametrize("ending", ["ply", "obj", "stl", "glb"])
@@ -307,7 +302,7 @@ class TestReadMesh:
     def test_faces_of_missing_vertices(self, tmp_path: Path) -> None:
         path = tmp_path / "mesh.obj"
         path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 7\n")
-        with pytest.raises(ValueError, match=r"Cannot read .* as a mesh"):
+        with pytest.raises(ValueError, match=r"faces of .*mesh\.obj name vertices from 0 to 6, but it holds 3"):
             read_mesh(path)
 
     @pytest.mark.parametrize("face", [(0, 1, 7), (0, 1, -1)])
@@ -532,7 +527,7 @@ class TestReadVoxels:
             read_voxels(path, "distance")
 
     def test_missing_and_empty_and_wrong_ending(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="There is no file"):
+        with pytest.raises(ValueError, match="does not exist"):
             read_voxels(tmp_path / "nowhere.npy", "occupancy")
         (tmp_path / "grid.npy").touch()
         with pytest.raises(ValueError, match=r"grid\.npy is empty"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from igl import winding_number
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+from iga_nerfstudio.data.meshes import read_mesh
 from iga_nerfstudio.evaluation import meshes
 from iga_nerfstudio.evaluation.meshes import (
     chamfer_distance,
@@ -105,6 +107,15 @@ class TestSurfaceFromGrid:
         assert mesh.is_watertight
         assert_allclose(mesh.bounds, [[9.5, 1.0, 4.5], [13.5, 5.0, 16.5]])
 
+    def test_positions_are_in_double_precision(self) -> None:
+        positions = grid_positions(24, 1.5)
+        values = np.linalg.norm(positions, axis=-1) - 1
+        origin = positions[0, 0, 0] + [447_000.0, 5_400_000.0, 120.0]
+        mesh = surface_from_grid(values, 0.0, origin, 3.0 / 24, inside_is_above=False)
+        assert mesh.vertices.dtype == np.float64
+        radii = np.linalg.norm(mesh.vertices - [447_000.0, 5_400_000.0, 120.0], axis=1)
+        assert_allclose(radii, 1.0, atol=0.004)
+
     @pytest.mark.parametrize(("value", "place"), [(0.0, "outside"), (1.0, "inside"), (0.5, "outside")])
     def test_no_surface(self, value: float, place: str) -> None:
         with pytest.raises(ValueError, match=rf"No surface: all values are {place} the level 0\.5"):
@@ -130,13 +141,55 @@ class TestWriteMesh:
         assert mesh.volume == pytest.approx(SPHERE.volume, rel=1e-5)
         assert [path.name for path in tmp_path.iterdir()] == [name]
 
+    @pytest.mark.parametrize("ending", ["ply", "obj", "glb"])
+    @pytest.mark.parametrize(
+        ("scale", "offset"),
+        [(5.0, (447_000.123, 5_400_000.7, 120.0)), (1e-8, (0.0, 0.0, 0.0)), (1e-3, (5e5, -5e5, 0.1))],
+    )
+    def test_far_from_the_origin_or_tiny(
+        self, tmp_path: Path, ending: str, scale: float, offset: tuple[float, float, float]
+    ) -> None:
+        mesh = trimesh.Trimesh(scale * SPHERE.vertices + offset, SPHERE.faces, process=False)
+        write_mesh(mesh, tmp_path / f"mesh.{ending}")
+        for read in (lambda path: trimesh.load_mesh(path, process=False), read_mesh):
+            back = read(tmp_path / f"mesh.{ending}")
+            # GLB rounds to single precision, relative to the mesh's own size.
+            tolerance = 1e-7 * scale if ending == "glb" else 0
+            last_place = np.spacing(np.abs(offset).max())
+            assert_allclose(back.triangles, mesh.triangles, rtol=0, atol=tolerance + last_place)
+
+    def test_coordinates_to_the_last_digit(self, tmp_path: Path) -> None:
+        points = np.random.default_rng(0).normal(size=(3, 3)) * [[1e-20], [1.0], [1e15]]
+        for ending in ("ply", "obj"):
+            write_mesh(trimesh.Trimesh(points, [[0, 1, 2]], process=False), tmp_path / f"mesh.{ending}")
+            assert_array_equal(
+                np.sort(read_mesh(tmp_path / f"mesh.{ending}").vertices, axis=0), np.sort(points, axis=0)
+            )
+
+    @pytest.mark.parametrize(("offset", "is_logged"), [(0.0, False), (5.0, False), (5e6, True)])
+    def test_what_stl_loses_is_logged(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, offset: float, is_logged: bool
+    ) -> None:
+        mesh = trimesh.Trimesh(SPHERE.vertices + np.array([0, offset, 0]), SPHERE.faces, process=False)
+        with caplog.at_level(logging.WARNING, "iga_nerfstudio"):
+            write_mesh(mesh, tmp_path / "mesh.stl")
+        # Single precision has steps of 0.5 there, and rounds to the nearest.
+        logged = "STL has single precision only: it moves coordinates by up to 0.25, where the mesh is 2 wide"
+        assert (logged in caplog.text) == is_logged
+
+    def test_near_the_origin_a_glb_has_no_translation(self, tmp_path: Path) -> None:
+        write_mesh(SPHERE, tmp_path / "mesh.glb")
+        assert b"translation" not in (tmp_path / "mesh.glb").read_bytes()
+        scene = trimesh.load_scene(tmp_path / "mesh.glb")
+        assert all(np.array_equal(scene.graph[name][0], np.eye(4)) for name in scene.graph.nodes_geometry)
+
     def test_a_failure_keeps_the_file_that_was_there(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         write_mesh(SPHERE, tmp_path / "mesh.ply")
         before = (tmp_path / "mesh.ply").read_bytes()
-        monkeypatch.setattr(trimesh.Trimesh, "export", fail)
+        monkeypatch.setattr(Path, "write_bytes", fail)
         with pytest.raises(KeyboardInterrupt):
             write_mesh(scaled(SPHERE, 2.0), tmp_path / "mesh.ply")
         assert [path.name for path in tmp_path.iterdir()] == ["mesh.ply"]
@@ -165,6 +218,12 @@ class TestChamferDistance:
         assert distances["chamfer_squared"] == pytest.approx(2 * 0.25**2, rel=0.01)
         swapped = chamfer_distance(scaled(SPHERE, unit), scaled(SPHERE, 1.25 * unit), num_points=10_000)
         assert swapped["chamfer"] == pytest.approx(0.2, rel=0.01)
+
+    def test_far_from_the_origin(self) -> None:
+        offset = np.array([447_000.0, 5_400_000.0, 120.0])
+        near = chamfer_distance(scaled(SPHERE, 1.25), SPHERE, num_points=2000)
+        moved = [trimesh.Trimesh(s * SPHERE.vertices + offset, SPHERE.faces, process=False) for s in (1.25, 1.0)]
+        assert chamfer_distance(*moved, num_points=2000) == pytest.approx(near, rel=1e-6)
 
     def test_both_directions_count(self) -> None:
         # A sphere far away is near nothing, but everything of the truth is near the prediction.
