@@ -2,8 +2,11 @@
 
 nerfstudio 1.1.5 holds the training's lock for as long as a frame takes: on two CPU cores a still viewer stops the
 training for a minute at a time, and whatever else waits for the lock with it. Here a frame is made of slices of rays,
-with the weights that the network had when the frame was begun; between two slices training goes on for at least as
-long as a slice took. nerfstudio's issue 3684 is of viewers that slow training down; this cause is not reported.
+with the weights that the network had when the frame was begun. They are computed by the training's own thread between
+two steps, and what else there is to do for a frame is done by one thread: a second one that computed on several cores
+would have OpenMP threads of its own, more in all than there are cores, and from then on all of them sleep between any
+two loops, which alone halves the training's steps. nerfstudio's issue 3684 is of viewers that slow training down; this
+cause is not reported.
 """
 
 from __future__ import annotations
@@ -12,10 +15,13 @@ import copy
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -27,9 +33,13 @@ from torch.func import functional_call
 
 from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 
+_T = TypeVar("_T")
+
 # What renders may take in the long run for every second that training has had, and seconds that they may be ahead of
 # that: who has just come or moved sees something soon.
 _SHARE, _CREDIT = 0.4, 2.5
+# Seconds of a slice, if steps are not longer, and after which who waits for one looks whether somebody still trains.
+_SHORTEST, _LOOK_AGAIN = 0.02, 0.2
 # Rays of a slice.
 _FEWEST, _MOST, _FIRST = 64, 1 << 14, 256
 # Seconds that a still frame may take to compute; its size follows.
@@ -39,46 +49,77 @@ _SIZES = (512, 384, 256, 192, 128)
 
 
 class Slices:
-    """Turns at the machine for renders, as long as those that training takes in between.
+    """Work on frames, done between the training's steps, for as much time as it has earned.
 
     Args:
         lock: What training holds during a step, if there is a training.
-        training: Whether somebody trains at the moment.
+        training: Whether somebody trains at the moment and calls :meth:`serve` after every step.
     """
 
     def __init__(self, lock: FairLock | None, training: Callable[[], bool]) -> None:
         self._lock, self._training = lock, training
-        self._turn = threading.Lock()  # of several clients' renders one at a time
+        self._cores = torch.get_num_threads()
+        self._turn = threading.Lock()  # of several clients' renders one at a time, where nobody trains
+        self._tasks: deque[tuple[Future[Any], Callable[[], Any], int]] = deque()
         self._rays = _FIRST
-        self._released, self._balance = time.perf_counter(), _CREDIT
+        self._stopped, self._balance = time.perf_counter(), _CREDIT
 
     @property
     def rays(self) -> int:
         """How many to render at the next turn."""
         return self._rays if self._training() else _MOST
 
-    @contextmanager
-    def turn(self, rays: int) -> Iterator[None]:
-        """Wait for one's turn and have it.
+    def begin(self) -> None:
+        """Let this thread compute on one core while there is a training, and else on all that a training would have."""
+        torch.set_num_threads(1 if self._training() else self._cores)
+
+    def run(self, work: Callable[[], _T], rays: int = 0) -> _T:
+        """Have something done, by the training's thread while there is a training, and else by this one.
 
         Args:
-            rays: How many are rendered meanwhile.
+            work: What to do.
+            rays: How many are rendered by it.
+
+        Returns:
+            What it gave.
         """
-        if self._training():
-            time.sleep(max(-self._balance, 0.0) / _SHARE)  # the training's
-        with self._turn, _without_trace(), self._lock or nullcontext():
-            start = time.perf_counter()
-            yield
+        with _without_trace():
+            if self._training():
+                task: Future[_T] = Future()
+                self._tasks.append((task, work, rays))
+                while not wait([task], timeout=_LOOK_AGAIN).done:
+                    if not self._training():
+                        task.cancel()
+                if not task.cancelled():
+                    return task.result()
+            with self._turn, self._lock or nullcontext():
+                return work()
+
+    def serve(self) -> None:
+        """Do one piece of what waits, if there is time for it; called by the training's thread after every step."""
+        start = time.perf_counter()
+        trained, self._stopped = start - self._stopped, start
+        self._balance = min(self._balance + _SHARE * trained, _CREDIT)
+        if not self._tasks or self._balance <= 0:
+            return
+        task, work, rays = self._tasks.popleft()
+        if not task.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            end = time.perf_counter()
-        trained, took = start - self._released, end - start
-        self._balance = min(self._balance + _SHARE * trained, _CREDIT) - took
-        if rays and self._training():
-            # A slice is about as long as a step: shorter ones would waste, longer ones keep training waiting.
-            wanted = trained if self._balance > 0 else _SHARE * trained
-            self._rays = min(max(int(rays * min(max(wanted / took, 0.5), 2.0)), _FEWEST), _MOST)
-        self._released = end
+        except Exception as error:  # whatever it is, it is the render's
+            task.set_exception(error)
+        else:
+            task.set_result(result)
+        self._stopped = time.perf_counter()
+        took = self._stopped - start
+        self._balance -= took
+        if rays:
+            # A slice is about as long as a step: longer ones keep training waiting.
+            growth = min(max(max(trained, _SHORTEST) / took, 0.5), 2.0)
+            self._rays = min(max(int(rays * growth), _FEWEST), _MOST)
 
 
 class FrameModel:
@@ -105,22 +146,26 @@ class FrameModel:
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Any]:
         """A frame of one state of the model: its outputs, ``(H, W, C)`` each."""
-        with self._slices.turn(0):
-            weights = {name: value.detach().clone() for name, value in self._model.named_parameters()}
-            weights |= {name: value.detach().clone() for name, value in self._model.named_buffers()}
+        self._slices.begin()
+        weights = self._slices.run(self._weights)
         # All that the model does with its outputs, but its outputs in slices.
         view = copy.copy(self._model)
         view.training = False
         vars(view)["forward"] = partial(self._forward, weights)
         return view.get_outputs_for_camera(camera, obb_box)
 
+    def _weights(self) -> dict[str, Tensor]:
+        """A copy of the model's state."""
+        state = chain(self._model.named_parameters(), self._model.named_buffers())
+        return {name: value.detach().clone() for name, value in state}
+
     def _forward(self, weights: dict[str, Tensor], ray_bundle: RayBundle) -> dict[str, Tensor]:
         parts: list[dict[str, Any]] = []
         done = 0
         while done < len(ray_bundle):
             rays = self._slices.rays
-            with self._slices.turn(rays):
-                parts.append(evaluate(self._model, weights, ray_bundle[done : done + rays]))
+            part = ray_bundle[done : done + rays]
+            parts.append(self._slices.run(partial(evaluate, self._model, weights, part), rays))
             done += rays
         return {
             name: torch.cat([part[name] for part in parts])
@@ -131,7 +176,7 @@ class FrameModel:
 
 @torch.no_grad()
 def evaluate(model: Model, weights: dict[str, Tensor], bundle: RayBundle) -> dict[str, Any]:
-    """A model's outputs in evaluation mode, of other weights than it has; nobody may train it meanwhile."""
+    """A model's outputs in evaluation mode, of other weights than it has."""
     was_training = model.training
     model.eval()
     try:
@@ -150,9 +195,13 @@ def render_between_steps(viewer: Any) -> None:
     trainer = viewer.trainer
 
     def training() -> bool:
-        return trainer is not None and trainer.training_state == "training"
+        # Other trainers than ours serve nobody.
+        return trainer is not None and hasattr(trainer, "between_steps") and trainer.training_state == "training"
 
-    frames = FrameModel(viewer.pipeline.model, Slices(lock, training))
+    slices = Slices(lock, training)
+    if trainer is not None and hasattr(trainer, "between_steps"):
+        trainer.between_steps = slices.serve
+    frames = FrameModel(viewer.pipeline.model, slices)
     viewer.get_model = lambda: frames
     # Of the training; renders take it slice by slice.
     viewer.train_lock = None
