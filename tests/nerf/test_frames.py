@@ -91,7 +91,7 @@ def test_a_frame_is_of_the_weights_that_it_was_begun_with(make_pipeline: Pipelin
 
     with served(slices, step):
         found = FrameModel(pipeline.model, slices).get_outputs_for_camera(camera)
-    assert steps[0] > 3
+    assert steps[0] >= 3  # the weights were other ones from the second on
     assert torch.allclose(found["rgb"], expected["rgb"], atol=1e-5)
     assert not torch.allclose(frame_of(pipeline.model, camera)["rgb"], expected["rgb"], atol=1e-2)
 

@@ -87,9 +87,10 @@ class Slices:
             if self._training():
                 task: Future[_T] = Future()
                 self._tasks.append((task, work, rays))
-                while not wait([task], timeout=_LOOK_AGAIN).done:
+                while not task.done():
+                    wait([task], timeout=_LOOK_AGAIN)
                     if not self._training():
-                        task.cancel()
+                        task.cancel()  # unless it has been begun
                 if not task.cancelled():
                     return task.result()
             with self._turn, self._lock or nullcontext():
