@@ -9,7 +9,6 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -112,8 +111,6 @@ class IGATrainer(Trainer):
         self._last_step = -1
         self._ending = False
         self._random_state: dict[str, Any] | None = None
-        # What a viewer has done here, if there is one.
-        self.between_steps: Callable[[], None] = lambda: None
 
     @property
     def stop_training(self) -> bool:
@@ -238,6 +235,9 @@ class IGATrainer(Trainer):
         except (KeyError, OSError) as error:
             logger.warning("A viewer left while it was being updated at step %d; training goes on. (%r)", step, error)
         self.between_steps()
+
+    def between_steps(self) -> None:
+        """Called after every step; a viewer puts its own work in the place of this."""
 
     def save_checkpoint(self, step: int) -> None:
         """Write a checkpoint in place of nothing, or not at all; only then delete older ones.
