@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.data.pixel_samplers import PixelSampler, PixelSamplerConfig
 from torch import Tensor
 
 from iga_nerfstudio.nerf.near_far import TRAINING_POSES
-from iga_nerfstudio.nerf.transforms import require_nerfstudio_data
 
 
 @dataclass
@@ -96,22 +94,9 @@ class IGANerfDataManager(VanillaDataManager):
     """Hands the training step on to the pixel sampler, so that a resumed run does not crop anew.
 
     The model finds the training views' poses in their metadata.
-
-    Args:
-        config: Its configuration.
-        settings: See nerfstudio's data manager.
-
-    Raises:
-        ValueError: If the data are not of the layout that the parser reads.
     """
 
     config: IGANerfDataManagerConfig
-
-    def __init__(self, config: IGANerfDataManagerConfig, *args: Any, **settings: Any) -> None:
-        parser = config.dataparser
-        if parser._target is Nerfstudio:
-            require_nerfstudio_data(config.data or parser.data)
-        super().__init__(config, *args, **settings)
 
     def create_train_dataset(self) -> InputDataset:
         """The training views; the model finds their poses in the metadata."""

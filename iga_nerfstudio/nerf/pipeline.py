@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import torch
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.models.base_model import Model
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from iga_nerfstudio.nerf.ray_adjuster import AdjustedRays
+from iga_nerfstudio.nerf.transforms import require_nerfstudio_data
 from iga_nerfstudio.tensor_files import checksum
 
 
@@ -35,6 +37,9 @@ class IGANerfPipeline(VanillaPipeline):
         world_size: Number of processes.
         local_rank: This process's place on its machine.
         grad_scaler: The trainer's gradient scaler.
+
+    Raises:
+        ValueError: If the data are not of the layout that the parser reads.
     """
 
     def __init__(
@@ -46,6 +51,10 @@ class IGANerfPipeline(VanillaPipeline):
         local_rank: int = 0,
         grad_scaler: GradScaler | None = None,
     ) -> None:
+        manager = config.datamanager
+        parser = getattr(manager, "dataparser", None)
+        if isinstance(parser, NerfstudioDataParserConfig):
+            require_nerfstudio_data(manager.data or parser.data)
         wrap_here = world_size > 1 and torch.device(device).type == "cpu"
         super().__init__(config, device, test_mode, 1 if wrap_here else world_size, local_rank, grad_scaler)
         if isinstance(self.model, AdjustedRays):

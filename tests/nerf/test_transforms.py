@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import shutil
@@ -13,11 +14,14 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_paths import get_spiral_path
 from nerfstudio.cameras.cameras import CameraType
+from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.plugins.types import MethodSpecification
 from PIL import Image
 
 from iga_nerfstudio.nerf.datamanager import IGANerfDataManagerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
+from iga_nerfstudio.nerf.method_configs import iga_nerf, iga_nerf_tiny, iga_nerfacto
 from tests.nerf.scene_files import edit, edit_all, moved, parse, single_file
 
 LENS = {"fl_x": 24.0, "fl_y": 36.0, "cx": 11.0, "cy": 6.0, "w": 24, "h": 24}
@@ -278,35 +282,39 @@ class TestRefusals:
             parse(copy_of_scene)
 
 
+@pytest.mark.parametrize(
+    "method", [iga_nerf, iga_nerf_tiny, iga_nerfacto], ids=lambda method: method.config.method_name
+)
 class TestFoldersOfAnotherKind:
-    def manager(self, data: Path) -> IGANerfDataManagerConfig:
-        return IGANerfDataManagerConfig(data=data, dataparser=NerfstudioDataParserConfig())
+    def set_up(self, method: MethodSpecification, data: Path, parser: DataParserConfig | None = None) -> Any:
+        """A method's pipeline; by the parser nerfstudio-data if not said otherwise."""
+        config: Any = copy.deepcopy(method.config.pipeline)
+        config.datamanager.data = data
+        config.datamanager.dataparser = parser or NerfstudioDataParserConfig()
+        return config.setup(device="cpu", test_mode="test")
 
-    def test_blender_for_nerfstudio_data(self, scene: Path) -> None:
+    def test_blender_for_nerfstudio_data(self, method: MethodSpecification, scene: Path) -> None:
         with pytest.raises(ValueError, match=r"is a Blender scene .* Add iga-blender at the end of the command"):
-            self.manager(scene).setup()
+            self.set_up(method, scene)
 
-    def test_angles_for_nerfstudio_data(self, copy_of_scene: Path) -> None:
+    def test_angles_for_nerfstudio_data(self, method: MethodSpecification, copy_of_scene: Path) -> None:
         single_file(copy_of_scene)
         with pytest.raises(
             ValueError, match=r"transforms.json has no fl_x.* Add iga-blender at the end of the command"
         ):
-            self.manager(copy_of_scene).setup()
+            self.set_up(method, copy_of_scene)
 
-    def test_colmaps_own(self, tmp_path: Path) -> None:
+    def test_colmaps_own(self, method: MethodSpecification, tmp_path: Path) -> None:
         (tmp_path / "sparse" / "0").mkdir(parents=True)
-        for config in (
-            self.manager(tmp_path),
-            IGANerfDataManagerConfig(data=tmp_path, dataparser=IGABlenderDataParserConfig()),
-        ):
+        for parser in (NerfstudioDataParserConfig(), IGABlenderDataParserConfig()):
             with pytest.raises(ValueError, match=r"looks like COLMAP's: add the parser colmap .* nerfstudio-data"):
-                config.setup()
+                self.set_up(method, tmp_path, parser)
 
-    def test_missing(self, tmp_path: Path) -> None:
+    def test_missing(self, method: MethodSpecification, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"nowhere does not exist. Give a scene's folder with --data"):
-            self.manager(tmp_path / "nowhere").setup()
+            self.set_up(method, tmp_path / "nowhere")
 
-    def test_a_scene_of_nerfstudio_data_is_read(self, copy_of_scene: Path) -> None:
+    def test_a_scene_of_nerfstudio_data_is_read(self, method: MethodSpecification, copy_of_scene: Path) -> None:
         path = single_file(copy_of_scene, **LENS)
         edit(path, lambda frame, i: frame | {"file_path": f"train/r_{i}.png"})
-        assert len(self.manager(copy_of_scene).setup().train_dataset) == 15
+        assert len(self.set_up(method, copy_of_scene).datamanager.train_dataset) == 15
