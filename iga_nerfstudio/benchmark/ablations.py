@@ -12,7 +12,8 @@ from iga_nerfstudio.benchmark.record import finished
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, fit_image
+from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
+from iga_nerfstudio.tasks.task import fit
 
 if TYPE_CHECKING:  # every training's process would load nerfstudio for a name
     from iga_nerfstudio.benchmark.workloads import Device
@@ -170,6 +171,5 @@ def configure(network: Network, case: str, size: AblationSize) -> ImageConfig:
 
 def _train(config: ImageConfig) -> Outcome:
     """Train once; the final PSNR."""
-    assert config.data is not None
-    fitted = fit_image(config.data, config)
+    fitted = fit(load_image_task(config))
     return {"psnr": fitted.record.evaluations["psnr"][1][-1], "best_psnr": fitted.best_metrics["psnr"]}

@@ -15,7 +15,8 @@ from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, fit_image, load_image_task
+from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
+from iga_nerfstudio.tasks.task import fit
 
 Network = Literal["relu", "pe", "siren"]
 OptimizerKind = Literal["adam", "muon"]
@@ -242,8 +243,7 @@ def configure(setting: Setting, size: BalanceSize, device: str) -> ImageConfig:
 
 def _train(config: ImageConfig) -> Outcome:
     """Train once; PSNR on the way."""
-    assert config.data is not None
-    steps, values = fit_image(config.data, config).record.evaluations["psnr"]
+    steps, values = fit(load_image_task(config)).record.evaluations["psnr"]
     curve = [{"step": step, "psnr": round(value, 4)} for step, value in zip(steps, values, strict=True)]
     return {"psnr": values[-1], "curve": curve}
 

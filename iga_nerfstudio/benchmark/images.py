@@ -13,7 +13,8 @@ from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, fit_image
+from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
+from iga_nerfstudio.tasks.task import fit
 
 if TYPE_CHECKING:  # every training's process would load nerfstudio for a name
     from iga_nerfstudio.benchmark.workloads import Device
@@ -168,8 +169,7 @@ def _train_all(
 
 def _train(config: ImageConfig) -> Outcome:
     """Train once; metrics."""
-    assert config.data is not None
-    fitted = fit_image(config.data, config)
+    fitted = fit(load_image_task(config))
     return fitted.metrics | {
         "best_psnr": fitted.best_metrics["psnr"],
         "milliseconds_per_step": 1000 * fitted.record.seconds / fitted.record.steps,

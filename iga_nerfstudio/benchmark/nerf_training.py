@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-import random
 from typing import Any
 
-import numpy as np
 import torch
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TrainerConfig
 from torch.nn.functional import mse_loss
+
+from iga_nerfstudio.nerf.random_state import seed_generators
 
 
 class NerfTraining:
@@ -23,8 +23,7 @@ class NerfTraining:
     """
 
     def __init__(self, config: TrainerConfig, device: str, seed: int) -> None:
-        for set_seed in (random.seed, np.random.seed, torch.manual_seed):
-            set_seed(seed)
+        seed_generators(seed)
         self.pipeline: Any = config.pipeline.setup(device=device, test_mode="test")
         self.pipeline.train()
         self.optimizers = Optimizers(copy.deepcopy(config.optimizers), self.pipeline.get_param_groups())

@@ -11,7 +11,8 @@ from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.sdf import SDFConfig, fit_shape
+from iga_nerfstudio.tasks.sdf import SDFConfig, load_shape_task
+from iga_nerfstudio.tasks.task import fit
 
 if TYPE_CHECKING:
     from iga_nerfstudio.benchmark.workloads import Device
@@ -150,10 +151,9 @@ def configure(network: NetworkKind, adjusted: bool, size: ShapeSize, cache: Path
 
 def _train(config: SDFConfig) -> Outcome:
     """Train once; metrics."""
-    assert config.data is not None
-    fit, _task = fit_shape(config.data, config)
-    return fit.metrics | {
-        "best_iou": fit.best_metrics["iou"],
-        "steps": fit.record.steps,
-        "milliseconds_per_step": 1000 * fit.record.seconds / fit.record.steps,
+    fitted = fit(load_shape_task(config))
+    return fitted.metrics | {
+        "best_iou": fitted.best_metrics["iou"],
+        "steps": fitted.record.steps,
+        "milliseconds_per_step": 1000 * fitted.record.seconds / fitted.record.steps,
     }

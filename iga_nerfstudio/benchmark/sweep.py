@@ -139,7 +139,7 @@ def train_all(
     keys = [training.key for training in trainings]
     keyed = dict(zip(keys, trainings, strict=True))
     paths = {key: records / f"{training.name}-{key[:_SHORT]}.json" for key, training in keyed.items()}
-    missing = {paths[key]: training for key, training in keyed.items() if not paths[key].exists()}
+    missing = [(key, training, paths[key]) for key, training in keyed.items() if not paths[key].exists()]
     start = time.monotonic()
     records_now = _one_by_one(missing) if jobs == 1 else _some_at_once(missing, jobs)
     for done, record in enumerate(records_now, 1):
@@ -147,12 +147,14 @@ def train_all(
         result = f"diverged ({record['diverged']})" if record["diverged"] else f"{record['outcome'][figure]:.4g}"
         left = (time.monotonic() - start) / done * (len(missing) - done)
         tell(f"{done}/{len(missing)}, {_duration(left)} left: {keyed[record['key']].name} {figure} {result}")
-    return [_came_of(json.loads(paths[key].read_text(encoding="utf-8"))) for key in keys]
+    return [_came_of(training, paths[key]) for key, training in zip(keys, trainings, strict=True)]
 
 
-def _came_of(record: dict[str, Any]) -> Outcome:
+def _came_of(training: Training, path: Path) -> Outcome:
+    record = json.loads(path.read_text(encoding="utf-8"))
     numbers = {"diverged": record["diverged"]} if record["outcome"] is None else record["outcome"]
-    return record["labels"] | numbers | {"key": record["key"], "provenance": record["provenance"]}
+    # Its own labels: of two trainings that are the same one is run.
+    return dict(training.labels) | numbers | {"key": record["key"], "provenance": record["provenance"]}
 
 
 def _duration(seconds: float) -> str:
@@ -160,28 +162,28 @@ def _duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _one_by_one(trainings: Mapping[Path, Training]) -> Iterator[dict[str, Any]]:
+def _one_by_one(trainings: Sequence[tuple[str, Training, Path]]) -> Iterator[dict[str, Any]]:
     """In this process: another one would first have to start."""
     threads = torch.get_num_threads()
     try:
-        for path, training in trainings.items():
-            yield _train(training, path)
+        for training in trainings:
+            yield _train(*training)
     finally:
         torch.set_num_threads(threads)
 
 
-def _some_at_once(trainings: Mapping[Path, Training], jobs: int) -> Iterator[dict[str, Any]]:
+def _some_at_once(trainings: Sequence[tuple[str, Training, Path]], jobs: int) -> Iterator[dict[str, Any]]:
     with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_train, training, path) for path, training in trainings.items()]):
+        for future in as_completed([pool.submit(_train, *training) for training in trainings]):
             yield future.result()
 
 
-def _train(training: Training, path: Path) -> dict[str, Any]:
+def _train(key: str, training: Training, path: Path) -> dict[str, Any]:
     """Run one and write its record."""
     torch.set_num_threads(1)
     started = datetime.now(timezone.utc)
     # Before it runs: nerfstudio's classes complete the settings that they are given.
-    key, configuration = training.key, as_plain(training.configuration)
+    configuration = as_plain(training.configuration)
     outcome, diverged = None, None
     try:
         outcome = training.run(training.configuration)

@@ -1,7 +1,7 @@
 """What one client at rest costs a training on this machine, and how soon it sees something sharp.
 
 ``python -m iga_nerfstudio.benchmark.watching`` trains ``iga-nerf-tiny`` on the demo scene with ns-train, counts steps
-without and with a client that speaks viser's protocol, and prints one JSON line.
+without and with a client that speaks viser's protocol, prints one JSON line, and writes it as a result.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import tyro
 from PIL import Image
 from websockets.sync.client import connect
 
+from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.nerf.trainer import LOOPBACK, find_port
 from iga_nerfstudio.scenes import write_demo_scene
 
@@ -71,6 +72,8 @@ class Watching:
     """Of every window in which steps are counted."""
     windows: int = 3
     """Windows without and with a client, each."""
+    output: Path = Path("benchmarks/results/watching.json")
+    """File to write."""
 
 
 def steps(log: Path) -> int:
@@ -127,4 +130,7 @@ def count(printed: Path, settings: Watching) -> list[int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(tyro.cli(Watching))))
+    settings = tyro.cli(Watching)
+    figures = measure(settings)
+    write_result(settings.output, figures)
+    print(json.dumps(figures))

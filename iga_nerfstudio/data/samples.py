@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_CHANNELS = 16
-"""Most channels in a CSV or NPY file. An array with more is more likely the wrong way round."""
+"""Most channels of a signal or an image. An array with more is more likely the wrong way round."""
 
 
 class Samples(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
 import torch
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.dataparsers.nerfstudio_dataparser import Nerfstudio
 from nerfstudio.models.base_model import Model
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch.cuda.amp.grad_scaler import GradScaler
@@ -53,7 +53,7 @@ class IGANerfPipeline(VanillaPipeline):
     ) -> None:
         manager = config.datamanager
         parser = getattr(manager, "dataparser", None)
-        if isinstance(parser, NerfstudioDataParserConfig):
+        if parser is not None and parser._target is Nerfstudio:  # other parsers' settings may be built on its own
             require_nerfstudio_data(manager.data or parser.data)
         wrap_here = world_size > 1 and torch.device(device).type == "cpu"
         super().__init__(config, device, test_mode, 1 if wrap_here else world_size, local_rank, grad_scaler)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from iga_nerfstudio.adjustment import Patches
 from iga_nerfstudio.data.images import read_image, write_image
+from iga_nerfstudio.data.samples import MAX_CHANNELS
 from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
 from iga_nerfstudio.evaluation.metrics import ImageMetrics, psnr
 from iga_nerfstudio.evaluation.squares import side_of_squares
@@ -26,9 +27,6 @@ from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Record, Watcher
-
-# More channels are more likely an axis at the wrong place.
-MAX_CHANNELS = 16
 
 
 @dataclass

@@ -17,13 +17,18 @@ from iga_nerfstudio.adjustment.grouping import DrawnGroups
 _CELLS_AT_ONCE = 1 << 20
 
 
+def to_numpy(values: np.ndarray | Tensor) -> np.ndarray:
+    """A caller's values, on any device, as an array, which keeps its mask if it has one."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asanyarray(values)
+
+
 def as_array(values: np.ndarray | Tensor) -> np.ndarray:
     """A caller's samples, on any device, as an array of real numbers.
 
     Raises:
         ValueError: If they are no real numbers.
     """
-    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    array = np.asarray(to_numpy(values))
     if array.dtype.kind not in "fiub":
         raise ValueError(f"Samples must be real numbers, got an array of {array.dtype} and shape {array.shape}.")
     return array

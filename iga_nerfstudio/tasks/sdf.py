@@ -24,7 +24,7 @@ from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
 from iga_nerfstudio.tasks.report import as_picture
-from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups
+from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups, to_numpy
 from iga_nerfstudio.tasks.setup import chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
@@ -223,10 +223,5 @@ def fit_shape(
     if isinstance(shape, (str, Path)):
         task = load_shape_task(replace(config, data=Path(shape)))
     else:
-        task = ShapeTask(config, as_voxel_grid(_as_array(shape), config.target))
+        task = ShapeTask(config, as_voxel_grid(to_numpy(shape), config.target))
     return fit(task, watchers), task
-
-
-def _as_array(values: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Voxels as an array that keeps its mask, which would else be dropped without a word."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asanyarray(values)

@@ -136,6 +136,14 @@ def test_one_that_diverged_is_kept_as_such_and_counted_nowhere(tmp_path: Path) -
     assert "1 of 2 trainings diverged; no mean counts them." in page
 
 
+def test_of_two_that_are_the_same_one_is_run_and_each_keeps_its_labels(tmp_path: Path) -> None:
+    told: list[str] = []
+    pair = [Training({"way": name}, square, 3) for name in ("first", "second")]
+    found = train_all(pair, tmp_path, 1, told.append)
+    assert len(told) == 1
+    assert [(one["way"], one["psnr"]) for one in found] == [("first", 9), ("second", 9)]
+
+
 def test_every_record_has_a_provenance_of_its_own(tmp_path: Path) -> None:
     photo = tmp_path / "a.png"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(photo)

@@ -299,10 +299,28 @@ class TestReadMesh:
         with pytest.raises(ValueError, match=rf"mesh\.{ending}"):
             read_mesh(path)
 
-    def test_faces_of_missing_vertices(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (
+                "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 7\n",
+                r"faces of .*mesh\.obj name vertices from 0 to 6, but it holds 3",
+            ),
+            *(
+                (
+                    f"v 0 0 {value}\nv 1 0 0\nv 0 1 0\nv 0 0 {value}\nf 1 2 3\nf 4 3 2\n",
+                    r"mesh\.obj has 2 vertices with NaN or infinite coordinates",
+                )
+                for value in ("nan", "inf")
+            ),
+            ("v 1 2 3\nv 1 2 3\nv 1 2 3\nf 1 2 3\n", r"mesh\.obj are at one point, \[1\.0, 2\.0, 3\.0\]"),
+        ],
+        ids=["missing vertices", "nan", "inf", "no extent"],
+    )
+    def test_vertices_that_cannot_be(self, tmp_path: Path, text: str, message: str) -> None:
         path = tmp_path / "mesh.obj"
-        path.write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 7\n")
-        with pytest.raises(ValueError, match=r"faces of .*mesh\.obj name vertices from 0 to 6, but it holds 3"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
             read_mesh(path)
 
     @pytest.mark.parametrize("face", [(0, 1, 7), (0, 1, -1)])
@@ -318,19 +336,6 @@ class TestReadMesh:
         trimesh.PointCloud(SPHERE.vertices).export(tmp_path / "cloud.ply")
         with pytest.raises(ValueError, match=r"cloud\.ply holds no faces: it is a point cloud"):
             read_mesh(tmp_path / "cloud.ply")
-
-    @pytest.mark.parametrize("value", ["nan", "inf"])
-    def test_vertices_that_are_not_finite(self, tmp_path: Path, value: str) -> None:
-        path = tmp_path / "mesh.obj"
-        path.write_text(f"v 0 0 {value}\nv 1 0 0\nv 0 1 0\nv 0 0 {value}\nf 1 2 3\nf 4 3 2\n")
-        with pytest.raises(ValueError, match=r"mesh\.obj has 2 vertices with NaN or infinite coordinates"):
-            read_mesh(path)
-
-    def test_no_extent(self, tmp_path: Path) -> None:
-        path = tmp_path / "mesh.obj"
-        path.write_text("v 1 2 3\nv 1 2 3\nv 1 2 3\nf 1 2 3\n")
-        with pytest.raises(ValueError, match=r"mesh\.obj are at one point, \[1\.0, 2\.0, 3\.0\]"):
-            read_mesh(path)
 
 
 def _as_bytes(mesh: trimesh.Trimesh, ending: str) -> bytes:

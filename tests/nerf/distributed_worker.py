@@ -6,14 +6,12 @@ Several trainings follow one another, since importing nerfstudio is what takes l
 from __future__ import annotations
 
 import copy
-import random
 import sys
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.utils.comms import get_rank, get_world_size
@@ -23,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from iga_nerfstudio.nerf.datamanager import IGANerfDataManager, IGANerfDataManagerConfig
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
 from iga_nerfstudio.nerf.model import IGANerfModel, IGANerfModelConfig
+from iga_nerfstudio.nerf.random_state import seed_generators
 from iga_nerfstudio.nerf.trainer import IGATrainer, IGATrainerConfig
 
 ALL_RAYS, STEPS, END = 64, 3, 6
@@ -100,8 +99,7 @@ def exactly(config: IGATrainerConfig, gather: bool, end: int = END) -> IGATraine
 def train(config: IGATrainerConfig) -> dict[str, Any]:
     """What nerfstudio's ``train_loop`` does; the parameters and the adjuster's state at its end."""
     rank, world = get_rank(), get_world_size()
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
-        seed(config.machine.seed + rank)
+    seed_generators(config.machine.seed + rank)
     trainer: IGATrainer = config.setup(local_rank=rank, world_size=world)
     trainer.setup()
     rays: list[Tensor] = []

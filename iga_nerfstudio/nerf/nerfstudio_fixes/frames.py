@@ -194,13 +194,9 @@ def render_between_steps(viewer: Any) -> None:
     """
     lock = viewer.train_lock if isinstance(viewer.train_lock, FairLock) else None
     trainer = viewer.trainer
-
-    def training() -> bool:
-        # Other trainers than ours serve nobody.
-        return trainer is not None and hasattr(trainer, "between_steps") and trainer.training_state == "training"
-
-    slices = Slices(lock, training)
-    if trainer is not None and hasattr(trainer, "between_steps"):
+    serves = hasattr(trainer, "between_steps")  # other trainers than ours do not
+    slices = Slices(lock, lambda: serves and trainer.training_state == "training")
+    if serves:
         trainer.between_steps = slices.serve
     frames = FrameModel(viewer.pipeline.model, slices)
     viewer.get_model = lambda: frames
