@@ -1,40 +1,27 @@
-"""Learning curves: means over trainings, and how soon a quality is reached."""
+"""Learning curves, steps and values: how soon a quality is reached, and what is reached by a step."""
 
 from __future__ import annotations
 
-import statistics
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
+
+Curve = Sequence[tuple[float, float]]
 
 
-def mean_curve(outcomes: list[dict[str, Any]]) -> list[tuple[int, float]]:
-    """Steps, and test PSNR at them as a mean over trainings."""
-    curves = [run["curve"] for run in outcomes]
-    return [(points[0]["step"], statistics.mean(p["psnr"] for p in points)) for points in zip(*curves, strict=True)]
-
-
-def steps_to_quality(curve: list[tuple[int, float]], quality: float) -> float | None:
-    """Steps after which a learning curve first reaches a quality, interpolated between its points.
-
-    Args:
-        curve: Steps and PSNR.
-        quality: PSNR to reach.
-
-    Returns:
-        Steps; those of the first point if the quality is reached there already; None if it never is.
-    """
-    for i, (step, psnr) in enumerate(curve):
-        if psnr >= quality:
-            if i == 0:
-                return step
-            before, lower = curve[i - 1]
-            return before + (step - before) * (quality - lower) / (psnr - lower)
+def steps_to_quality(curve: Curve, quality: float) -> float | None:
+    """Steps after which a curve first reaches a quality, interpolated between its points; None if it never does."""
+    first, value = curve[0]
+    if value >= quality:
+        return first
+    for (before, lower), (after, upper) in pairwise(curve):
+        if upper >= quality:
+            return before + (after - before) * (quality - lower) / (upper - lower)
     return None
 
 
-def fraction(value: float | None) -> str:
-    """Steps or seconds to a quality, over those of another training, for a table.
-
-    Args:
-        value: The fraction; None if the quality was never reached.
-    """
-    return "not reached" if value is None else f"{value:.2f}"
+def value_at(curve: Curve, step: float) -> float:
+    """The value at a step, interpolated between a curve's points; that of its end beyond."""
+    for (before, lower), (after, upper) in pairwise(curve):
+        if step < after:
+            return lower + (upper - lower) * (step - before) / (after - before)
+    return curve[-1][1]

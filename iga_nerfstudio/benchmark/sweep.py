@@ -25,7 +25,7 @@ from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.version import __version__
 
-# What came of a training: numbers and settings, JSON types only.
+# What came of a training: numbers, JSON types only.
 Outcome = dict[str, Any]
 
 # Settings that name places, and decide nothing.
@@ -96,12 +96,19 @@ def as_plain(value: Any) -> Any:
 
 
 def _content_of(path: Path) -> str:
-    """A checksum of a file, or of all files of a folder with their names; the name of what does not exist."""
+    """A checksum of a file, or of all files of a folder with their names; the name of what does not exist.
+
+    What trainings leave in a scene's folder is no part of it: smaller copies of images, and files half written.
+    """
     if path.is_dir():
-        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        parts = sorted(part for part in path.rglob("*") if part.is_file() and not _is_left(part.relative_to(path)))
         names = [f"{part.relative_to(path)} {_checksum(part, *_stamp(part))}" for part in parts]
         return hashlib.sha256("\n".join(names).encode()).hexdigest()
     return _checksum(path, *_stamp(path)) if path.is_file() else str(path)
+
+
+def _is_left(path: Path) -> bool:
+    return any(name.startswith((".", "downscaled_")) for name in path.parts)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -138,7 +145,12 @@ def train_all(
     """
     keys = [training.key for training in trainings]
     keyed = dict(zip(keys, trainings, strict=True))
-    paths = {key: records / f"{training.name}-{key[:_SHORT]}.json" for key, training in keyed.items()}
+    # By key alone: another study may have run the same training under another name.
+    there = {path.stem[-_SHORT:]: path for path in records.glob("*.json")}
+    paths = {
+        key: there.get(key[:_SHORT], records / f"{training.name}-{key[:_SHORT]}.json")
+        for key, training in keyed.items()
+    }
     missing = [(key, training, paths[key]) for key, training in keyed.items() if not paths[key].exists()]
     start = time.monotonic()
     records_now = _one_by_one(missing) if jobs == 1 else _some_at_once(missing, jobs)
@@ -187,8 +199,9 @@ def _train(key: str, training: Training, path: Path) -> dict[str, Any]:
     outcome, diverged = None, None
     try:
         outcome = training.run(training.configuration)
+        _require_finite(outcome)
     except TrainingDiverged as error:
-        diverged = str(error)
+        outcome, diverged = None, str(error)
     record = {
         "key": key,
         "labels": dict(training.labels),
@@ -199,6 +212,17 @@ def _train(key: str, training: Training, path: Path) -> dict[str, Any]:
     }
     write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return record
+
+
+def _require_finite(outcome: Outcome) -> None:
+    """Numbers that are not finite are in no mean, and JSON has none.
+
+    Raises:
+        TrainingDiverged: If there is one.
+    """
+    for name, value in outcome.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingDiverged(f"{name} is {value} after the last step")
 
 
 @contextmanager

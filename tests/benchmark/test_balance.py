@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iga_nerfstudio.benchmark.balance import (
+from iga_nerfstudio.benchmark.studies.balance import (
     JUDGED,
     OTHER_RATES,
     RATES,

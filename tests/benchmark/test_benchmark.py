@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from iga_nerfstudio.benchmark.kernel import measure_kernel
+from iga_nerfstudio.benchmark.cost.kernel import measure_kernel
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import PAGES, render_report, write_report
-from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from iga_nerfstudio.benchmark import blender, peers
-from iga_nerfstudio.benchmark.blender import Protocol, measure_blender
+from iga_nerfstudio.benchmark.studies.nerf import Protocol, measure_blender
 from iga_nerfstudio.benchmark.blender_page import blender_table
-from iga_nerfstudio.benchmark.peers import METHODS, Peer, scene_options, why_not
+from iga_nerfstudio.benchmark.studies.peers import METHODS, Peer, scene_options, why_not
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
 from tests.benchmark.test_cost import MUON

@@ -13,14 +13,14 @@ from PIL import Image
 from torch import nn
 
 from iga_nerfstudio.benchmark.cost_page import options_table, render_cost, scaling_table
-from iga_nerfstudio.benchmark.floor import activation_bytes, measure_floor, training_flops
-from iga_nerfstudio.benchmark.memory import peak_memory
-from iga_nerfstudio.benchmark.options import OptionsSize, measure_options
+from iga_nerfstudio.benchmark.cost.floor import activation_bytes, measure_floor, training_flops
+from iga_nerfstudio.benchmark.cost.memory import peak_memory
+from iga_nerfstudio.benchmark.cost.options import OptionsSize, measure_options
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import write_report
-from iga_nerfstudio.benchmark.scaling import measure_scaling
-from iga_nerfstudio.benchmark.step import measure_steps
-from iga_nerfstudio.benchmark.workloads import BUILDERS, Workload
+from iga_nerfstudio.benchmark.cost.scaling import measure_scaling
+from iga_nerfstudio.benchmark.cost.step import measure_steps
+from iga_nerfstudio.benchmark.cost.workloads import BUILDERS, Workload
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -15,11 +15,11 @@ from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import layerwise_entk, leading_eigenpairs, sum_of_logits
 from iga_nerfstudio.benchmark import ablations, cli, experiment1, experiment2
-from iga_nerfstudio.benchmark.ablations import measure_ablations
+from iga_nerfstudio.benchmark.studies.ablations import measure_ablations
 from iga_nerfstudio.benchmark.ablations_page import ablations_table
 from iga_nerfstudio.benchmark.cli import main
-from iga_nerfstudio.benchmark.experiment1 import circle, measure_experiment1
-from iga_nerfstudio.benchmark.experiment2 import measure_experiment2
+from iga_nerfstudio.benchmark.studies.experiment1 import circle, measure_experiment1
+from iga_nerfstudio.benchmark.studies.experiment2 import measure_experiment2
 from iga_nerfstudio.benchmark.experiments_page import (
     _coarse_groups,
     _monotonicity,

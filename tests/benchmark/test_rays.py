@@ -10,8 +10,8 @@ from typing import Any, get_args
 import pytest
 
 from iga_nerfstudio.benchmark.curves import mean_curve, steps_to_quality
-from iga_nerfstudio.benchmark.nerf_training import NerfTraining
-from iga_nerfstudio.benchmark.rays import RaysSize, Setting, _summary, configure, measure_rays
+from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
+from iga_nerfstudio.benchmark.studies.rays import RaysSize, Setting, _summary, configure, measure_rays
 from iga_nerfstudio.benchmark.rays_page import rays_table
 from iga_nerfstudio.benchmark.rays_variants import EXPLANATIONS, RATES, VARIANTS, VariantName
 from iga_nerfstudio.benchmark.record import write_result

@@ -12,7 +12,7 @@ import tyro
 from iga_nerfstudio.benchmark import ablations, cli, images, nerf_pair, shapes
 from iga_nerfstudio.benchmark.cost_page import paper_cost
 from iga_nerfstudio.benchmark.nerf_pair import command_of_run, measure_nerf_pair
-from iga_nerfstudio.benchmark.paper_tables import IMAGES, MESHES
+from iga_nerfstudio.benchmark.paper import IMAGES, MESHES
 from iga_nerfstudio.benchmark.record import table, with_gain
 from iga_nerfstudio.benchmark.tables_page import (
     PAPER_IMAGES,

@@ -16,11 +16,11 @@ from PIL import Image
 from iga_nerfstudio.benchmark import images as images_module
 from iga_nerfstudio.benchmark import shapes as shapes_module
 from iga_nerfstudio.benchmark.image_pair import measure_image_pair
-from iga_nerfstudio.benchmark.images import ImagesSize, Setting, Variant, configure, measure_images
+from iga_nerfstudio.benchmark.studies.images import ImagesSize, Setting, Variant, configure, measure_images
 from iga_nerfstudio.benchmark.muon_step import measure_muon_step
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import render_report
-from iga_nerfstudio.benchmark.shapes import ShapeSize, measure_shapes, shapes_at_hand
+from iga_nerfstudio.benchmark.studies.shapes import ShapeSize, measure_shapes, shapes_at_hand
 from iga_nerfstudio.benchmark.tables_page import images_table, render_images, render_shapes, shapes_table
 from iga_nerfstudio.data.voxels import VoxelGrid
 from iga_nerfstudio.tasks.config import TaskAdjustmentConfig

@@ -9,7 +9,7 @@ import pytest
 from iga_nerfstudio.benchmark import viewer as viewer_module
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import render_report
-from iga_nerfstudio.benchmark.viewer import ViewedTraining, measure_viewer
+from iga_nerfstudio.benchmark.cost.viewer import ViewedTraining, measure_viewer
 from iga_nerfstudio.nerf import viewer_panel
 
 

@@ -9,10 +9,10 @@ import torch
 
 from iga_nerfstudio.adjustment import SpectralTransform, layerwise_entk, leading_eigenpairs, sum_of_sigmoids
 from iga_nerfstudio.adjustment.transform import eigenpairs_needed
-from iga_nerfstudio.benchmark.kernel import nerf_problem
-from iga_nerfstudio.benchmark.memory import peak_memory
-from iga_nerfstudio.benchmark.timing import time_alternately
-from iga_nerfstudio.benchmark.workloads import Device
+from iga_nerfstudio.benchmark.cost.kernel import nerf_problem
+from iga_nerfstudio.benchmark.cost.memory import peak_memory
+from iga_nerfstudio.benchmark.cost.timing import time_alternately
+from iga_nerfstudio.benchmark.cost.workloads import Device
 
 # The network's own pass is timed on so many points, and a ray takes so many in the fine network.
 POINTS, SAMPLES_PER_RAY = 1 << 14, 192

@@ -114,7 +114,9 @@ def _shape(enabled: bool, device: Device, seed: int) -> Training:
 
 def _nerf(num_rays: int, enabled: bool, device: Device, seed: int) -> Training:
     """The full iga-nerf, 64 coarse and 128 fine samples a ray, end 25."""
-    from iga_nerfstudio.benchmark.nerf_training import NerfTraining  # takes seconds, and other workloads do without
+    from iga_nerfstudio.benchmark.studies.nerf_training import (
+        NerfTraining,
+    )  # takes seconds, and other workloads do without
     from iga_nerfstudio.nerf.method_configs import iga_nerf
 
     with tempfile.TemporaryDirectory() as folder:

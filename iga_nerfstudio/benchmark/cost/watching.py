@@ -1,6 +1,6 @@
 """What one client at rest costs a training on this machine, and how soon it sees something sharp.
 
-``python -m iga_nerfstudio.benchmark.watching`` trains ``iga-nerf-tiny`` on the demo scene with ns-train, counts steps
+``python -m iga_nerfstudio.benchmark.cost.watching`` trains ``iga-nerf-tiny`` on the demo scene with ns-train, counts steps
 without and with a client that speaks viser's protocol, prints one JSON line, and writes it as a result.
 """
 

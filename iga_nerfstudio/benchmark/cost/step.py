@@ -19,10 +19,10 @@ from iga_nerfstudio.adjustment import rebalance as rebalance_module
 from iga_nerfstudio.adjustment.kernel import Inputs
 from iga_nerfstudio.adjustment.rebalance import PARTS
 from iga_nerfstudio.adjustment.transform import eigenpairs_needed
-from iga_nerfstudio.benchmark.floor import activation_bytes, measure_floor, training_flops
-from iga_nerfstudio.benchmark.memory import peak_memory
-from iga_nerfstudio.benchmark.timing import median_ratio, synchronise, time_alternately
-from iga_nerfstudio.benchmark.workloads import BUILDERS, Device, Training, Workload
+from iga_nerfstudio.benchmark.cost.floor import activation_bytes, measure_floor, training_flops
+from iga_nerfstudio.benchmark.cost.memory import peak_memory
+from iga_nerfstudio.benchmark.cost.timing import median_ratio, synchronise, time_alternately
+from iga_nerfstudio.benchmark.cost.workloads import BUILDERS, Device, Training, Workload
 
 # Steps of milliseconds are repeated for that many seconds, or that often.
 SECONDS_PER_WORKLOAD, MOST_ROUNDS = 10.0, 200
@@ -43,7 +43,7 @@ def measure_steps(
     """Measure some workloads one after the other.
 
     Args:
-        workloads: What to train; see :data:`~iga_nerfstudio.benchmark.workloads.BUILDERS`.
+        workloads: What to train; see :data:`~iga_nerfstudio.benchmark.cost.workloads.BUILDERS`.
         rounds: Timed rounds of one step each, at least; short steps get more.
         device: Where to compute.
         seed: Seed of networks and data.

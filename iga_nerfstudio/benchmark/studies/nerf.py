@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from iga_nerfstudio.benchmark.peers import METHODS, Method, Peer, Size, scene_options, why_not
+from iga_nerfstudio.benchmark.studies.peers import METHODS, Method, Peer, Size, scene_options, why_not
 from iga_nerfstudio.evaluation.figures import read_side_by_side
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.nerf.commands import TEST_VIEWS, run_command
 
 # Runs a nerfstudio command without its own LPIPS; see there.
-WRAPPER = "iga_nerfstudio.benchmark.nerfstudio_command"
+WRAPPER = "iga_nerfstudio.benchmark.studies.nerfstudio_command"
 # Steps that are timed to turn a budget of seconds into steps, after those that warm up.
 TRIAL_STEPS, WARM_UP_STEPS = 150, 50
 # Tags of nerfstudio's TensorBoard scalars.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from iga_nerfstudio.benchmark.timing import time_alternately
+from iga_nerfstudio.benchmark.cost.timing import time_alternately
 
 # Rows of the measured product and copy; a layer's activations at that many points.
 _ROWS, _ROUNDS = 1 << 16, 15

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from iga_nerfstudio.adjustment import layerwise_entk, per_sample_entk, sum_of_sigmoids
-from iga_nerfstudio.benchmark.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
 from iga_nerfstudio.networks import NeRFMLP
 
 

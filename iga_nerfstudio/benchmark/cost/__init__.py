@@ -1,0 +1,1 @@
+"""What the adjustment costs: a file per measurement."""

@@ -1,0 +1,74 @@
+"""Pictures of the pages: learning curves beside each other, and heat maps over the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from iga_nerfstudio.benchmark.curves import Curve
+
+# Colours that a colour-blind person can tell apart (Okabe and Ito), the reference's first.
+COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
+STYLES = ("-", "--", ":", "-.")
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure, and forget it."""
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def panels_of(count: int, width: float = 5.5, height: float = 4.0, rows: int = 1) -> tuple[Any, Any]:
+    """A figure of some panels: the figure, and its axes ``(rows, count)``."""
+    return plt.subplots(rows, count, figsize=(width * count, height * rows), squeeze=False, layout="constrained")
+
+
+def draw_curves(panels: Mapping[str, Mapping[str, Curve]], path: Path, quantity: str, over: str = "steps") -> None:
+    """Draw learning curves, one legend for all panels.
+
+    Args:
+        panels: By title, curves by name.
+        path: PNG file to write.
+        quantity: What the curves show.
+        over: Over what.
+    """
+    figure, axes = panels_of(len(panels))
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    looks = {
+        name: {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % len(STYLES)]}
+        for i, name in enumerate(names)
+    }
+    for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
+        for name, curve in curves.items():
+            axis.plot(*zip(*curve, strict=True), marker=".", label=name, **looks[name])
+        axis.set(title=title, xlabel=over)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel(quantity)
+    handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
+    save(figure, path)
+
+
+def heat_map(axis: Any, errors: np.ndarray, steps: list[int], tones: list[Any]) -> Any:
+    """Errors of every tone over the steps, ``(steps, tones)``; the lowest tone below."""
+    picture = axis.imshow(
+        errors.T,
+        aspect="auto",
+        origin="lower",
+        vmin=0,
+        vmax=1,
+        cmap="magma_r",
+        interpolation="nearest",
+        extent=(0, steps[-1], -0.5, len(tones) - 0.5),
+    )
+    axis.set_yticks(range(len(tones)), [f"{float(tone):g}" for tone in tones], fontsize="x-small")
+    axis.tick_params(labelsize="x-small")
+    return picture

@@ -1,0 +1,1 @@
+"""What trains networks to compare them: a file per study."""

@@ -1,0 +1,272 @@
+"""How to balance, under which optimiser and schedule: chosen on some photographs, judged on others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import tyro
+
+from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.curves import steps_to_quality, value_at
+from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry, mean_curve
+from iga_nerfstudio.benchmark.study import Figures, Train
+from iga_nerfstudio.benchmark.sweep import Outcome
+from iga_nerfstudio.benchmark.tables import differences, fraction, gain, number, spread, table, those
+from iga_nerfstudio.devices import default_device
+from iga_nerfstudio.networks.builder import NetworkKind
+from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
+
+Network = Literal["relu", "pe", "siren"]
+
+# The rate at which all ways are compared; half and twice as much are tried for those that are judged.
+RATES: dict[OptimizerKind, dict[Network, float]] = {
+    "adam": {"relu": 5e-3, "pe": 5e-3, "siren": 2e-3},
+    "muon": {"relu": 4e-2, "pe": 2e-2, "siren": 3e-3},
+}
+OTHER_RATES = (0.5, 2.0)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to adjust.
+
+    Attributes:
+        meaning: In words.
+        changes: What it changes in the paper's adjustment.
+        end_factor: Balanced eigenvalues over the paper's number.
+        automatic: Take what ``iga-image`` does unless told otherwise in place of the paper's.
+        schedule: How the learning rate falls; to a tenth at 30 percent of the steps, as in the paper, or along a
+            cosine to nothing.
+        length: Training steps over those of the others.
+    """
+
+    meaning: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    end_factor: float = 1.0
+    automatic: bool = False
+    schedule: Literal["step", "cosine"] = "step"
+    length: float = 1.0
+
+
+_PLAIN = {"enabled": False}
+# iga-image's default under Muon, and the same without the adjustment.
+DEFAULT, DEFAULT_PLAIN = "default", "plain, cosine"
+HALF = "default, half"
+WAYS = {
+    "plain": Way("no adjustment", _PLAIN),
+    "paper": Way("the paper's: its number of eigenvalues, all of the way to the next one, largest residual"),
+    "half": Way("half as many eigenvalues", end_factor=0.5),
+    "twice": Way("twice as many", end_factor=2.0),
+    "power 0.7": Way("the paper's number, 0.7 of the way (on a logarithmic scale)", {"power": 0.7}),
+    "power 0.5": Way("the paper's number, half of the way", {"power": 0.5}),
+    "60, power 0.7": Way("60 eigenvalues, 0.7 of the way", {"end": 60, "power": 0.7}),
+    "up": Way("raised to the largest eigenvalue, as under plain gradient descent", {"rule": "sgd"}),
+    DEFAULT_PLAIN: Way("no adjustment, the rate falling to nothing along a cosine", _PLAIN, schedule="cosine"),
+    DEFAULT: Way(
+        "what iga-image does under Muon: one eigenvalue for every 19 groups, 0.7 of the way, and the cosine",
+        automatic=True,
+        schedule="cosine",
+    ),
+    # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
+    HALF: Way("the same in half of the steps", automatic=True, schedule="cosine", length=0.5),
+}
+# Those that are tried at several rates and judged on the held-out photographs.
+JUDGED: dict[OptimizerKind, tuple[str, ...]] = {
+    "adam": ("plain", "paper"),
+    "muon": ("plain", "paper", "power 0.7", DEFAULT_PLAIN, DEFAULT, HALF),
+}
+
+HEADER = """# How to balance, and under which optimiser and schedule
+
+Photographs are fitted by the paper's networks under Adam and Muon. Ways to adjust and learning rates are chosen on some
+photographs, and what was chosen is judged on others, every entry at its own best rate. PSNR in dB after the last step,
+mean over photographs and seeds, ± the standard deviation over the seeds. The learning rate falls to a tenth at 30
+percent of the steps, as in the paper, where no other schedule is named.
+"""
+
+
+@dataclass(frozen=True)
+class Balance(Photographs):
+    """How to balance under Adam and Muon: chosen on some photographs, judged on others.
+
+    Attributes:
+        chosen_on: Photographs on which ways are compared, and rates on the first of them.
+        held_out: Photographs on which the chosen ones are judged.
+        networks: Networks to train.
+        rounds: Timed rounds of steps.
+    """
+
+    name: ClassVar[str] = "balance"
+
+    chosen_on: tuple[str, ...] = ("kodim01",)
+    held_out: tuple[str, ...] = ("kodim04", "kodim05", "kodim07")
+    networks: tuple[Network, ...] = ("relu", "pe", "siren")
+    rounds: int = 15
+
+    def measure(self, train: Train) -> Figures:
+        compared = train(
+            [
+                self.training(self.entry(network, "muon", way), photograph, RATES["muon"][network], seed)
+                for network in self.networks
+                for way in WAYS
+                for photograph in self.chosen_on
+                for seed in self.seeds
+            ]
+        )
+        entries = [
+            self.entry(network, optimizer, way)
+            for network in self.networks
+            for optimizer, ways in JUDGED.items()
+            for way in ways
+        ]
+        found = self.judge(entries, self.chosen_on[0], self.held_out, train)
+        costs = [cost for network in self.networks for cost in self.step_costs(network)]
+        return {"compared": compared, **found, "step_costs": costs}
+
+    def entry(self, network: Network, optimizer: OptimizerKind, way: str) -> Entry:
+        """A network under an optimiser, adjusted in some way."""
+        rate = RATES[optimizer][network]
+        labels = {"network": network, "optimizer": optimizer, "variant": way}
+        return Entry(
+            labels, self.config_of(network, optimizer, way), (rate, *(factor * rate for factor in OTHER_RATES))
+        )
+
+    def config_of(self, network: NetworkKind, optimizer: OptimizerKind, way: str) -> ImageConfig:
+        """The settings of an entry."""
+        chosen, config = WAYS[way], self.config(network, optimizer)
+        paper = config.adjustment
+        adjustment = replace(paper, **{"end": round(chosen.end_factor * (paper.end or 0))} | chosen.changes)
+        return replace(
+            config,
+            max_num_iterations=max(round(chosen.length * self.max_num_iterations), 1),
+            adjustment=TaskAdjustmentConfig() if chosen.automatic else adjustment,
+            schedule=ScheduleConfig(chosen.schedule),
+        )
+
+    def step_costs(self, network: Network) -> Iterator[Figures]:
+        """Seconds of a step of those that are judged over those of plain Adam's, timed alternately."""
+
+        def step(optimizer: OptimizerKind, way: str) -> Callable[[], None]:
+            training = self.training(self.entry(network, optimizer, way), self.held_out[0], 1e-4, 0)
+            return load_image_task(training.configuration).trainer().step
+
+        keys = [(optimizer, way) for optimizer, ways in JUDGED.items() for way in ways]
+        seconds = time_alternately({str(key): step(*key) for key in keys}, self.rounds, warmup=3)
+        for key in keys:
+            ratio = median_ratio(seconds[str(key)], seconds[str(("adam", "plain"))])
+            yield {"network": network, "optimizer": key[0], "variant": key[1], "cost": ratio}
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        meanings = "\n".join(f"- {name}: {way.meaning}." for name, way in WAYS.items())
+        seeds = ", ".join(map(str, figures["seeds"]))
+        return f"""## {figures["max_side"]} pixels, {figures["max_num_iterations"]} steps
+
+3 hidden layers x {figures["hidden_dim"]}, seeds {seeds}, full batch, patches that come nearest to 384 in number.
+
+{meanings}
+
+Chosen on {", ".join(figures["chosen_on"])}; PSNR under Muon at one learning rate:
+
+{_ways(figures)}
+Judged on {", ".join(figures["held_out"])}; a step's cost, and steps and seconds to plain Adam's final PSNR, are over \
+plain Adam's; PSNR at equal seconds is that when plain Adam's run would be over, at this size and on this machine \
+(cosines are then cut off before they are down):
+
+{_judged(figures)}
+{_words(figures)}
+![learning curves on the held-out photographs]({stem}_curves.png)
+"""
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        from iga_nerfstudio.benchmark.plots import draw_curves
+
+        panels = {
+            network: {
+                f"{run['optimizer'].capitalize()}, {run['variant']}": mean_curve(own)
+                for own in by_entry(those(figures["judged"], network=network)).values()
+                for run in own[:1]
+            }
+            for network in figures["networks"]
+        }
+        draw_curves(panels, path.with_name(f"{path.name}_curves.png"), "PSNR (dB)")
+
+
+def _ways(figures: Figures) -> str:
+    networks = figures["networks"]
+    rows = []
+    for way in WAYS:
+        own = those(figures["compared"], variant=way)
+        rows.append([way, *(spread(those(own, network=network), "psnr") for network in networks)])
+    return table(["", *networks], rows)
+
+
+def _judged(figures: Figures) -> str:
+    head = ["network", "", "rate", "mean", *figures["held_out"], "step", "PSNR at equal seconds"]
+    rows = []
+    for (network, optimizer, way), own in by_entry(figures["judged"]).items():
+        base = mean_curve(_entry(figures, network, "adam", "plain"))
+        curve, cost = mean_curve(own), _cost(figures, network, optimizer, way)
+        steps = steps_to_quality(curve, base[-1][1])
+        share = None if steps is None else steps / base[-1][0]
+        rows.append(
+            [network, f"{optimizer.capitalize()}, {way}", f"{own[0]['lr']:g}", spread(own, "psnr")]
+            + [spread(those(own, image=image), "psnr") for image in figures["held_out"]]
+            + [f"{cost:.2f}", number(value_at(curve, base[-1][0] / cost))]
+            + [fraction(share), fraction(None if share is None else share * cost)]
+        )
+    return table([*head, "steps to quality", "seconds to quality"], rows)
+
+
+def _entry(figures: Figures, network: str, optimizer: str, way: str) -> list[Outcome]:
+    return those(figures["judged"], network=network, optimizer=optimizer, variant=way)
+
+
+def _cost(figures: Figures, network: str, optimizer: str, way: str) -> float:
+    (entry,) = those(figures["step_costs"], network=network, optimizer=optimizer, variant=way)
+    return float(entry["cost"])
+
+
+# What is compared in words: each with the other.
+_PAIRS: Sequence[tuple[tuple[OptimizerKind, str], tuple[OptimizerKind, str]]] = (
+    (("adam", "paper"), ("adam", "plain")),
+    (("muon", "plain"), ("adam", "plain")),
+    (("muon", "paper"), ("muon", "plain")),
+    (("muon", "power 0.7"), ("muon", "paper")),
+    (("muon", DEFAULT), ("muon", DEFAULT_PLAIN)),
+    (("muon", DEFAULT), ("adam", "paper")),
+    (("muon", HALF), ("muon", DEFAULT_PLAIN)),
+)
+
+
+def _words(figures: Figures) -> str:
+    """What entries gain over others, and in how many of the cases of a photograph and a seed."""
+    lines = []
+    for ours, theirs in _PAIRS:
+        gains = []
+        for network in figures["networks"]:
+            first, second = (_entry(figures, network, *entry) for entry in (ours, theirs))
+            found = differences(first, second, "psnr", "image")
+            gains.append(f"{network} {gain(found)}")
+        names = [f"{optimizer.capitalize()}, {way}" for optimizer, way in (ours, theirs)]
+        lines.append(f"- {names[0]} against {names[1]}: {', '.join(gains)} dB.")
+    return "\n".join(lines) + "\n"
+
+
+PRESETS = {
+    "smoke": Balance(
+        *(tyro.MISSING, 48, 16, 10, 5, (42,)), chosen_on=("kodim01",), held_out=("kodim02",), networks=("pe",), rounds=2
+    ),
+    "cpu": Balance(tyro.MISSING),
+    "full": Balance(
+        *(tyro.MISSING, 768, 256, 10_000, 50),
+        device=default_device(),
+        chosen_on=("kodim01", "kodim02", "kodim03"),
+        held_out=("kodim04", "kodim05", "kodim06", "kodim07", "kodim08"),
+    ),
+}

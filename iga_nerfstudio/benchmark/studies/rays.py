@@ -1,0 +1,295 @@
+"""What the kernel of a batch of rays should be of: a small NeRF trained with every choice, over several seeds."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import tyro
+
+from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.curves import steps_to_quality
+from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind, mean_curve
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
+from iga_nerfstudio.benchmark.sweep import Outcome, Training
+from iga_nerfstudio.benchmark.tables import differences, fraction, gain, spread, table, those
+
+if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
+    from nerfstudio.engine.trainer import TrainerConfig
+
+# Samples of a ray in the fine pass: the coarse ones, as many again, and the resampler's further edge.
+COARSE = 24
+FINE = 2 * COARSE + 1
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A choice of the kernel: in words, and what it changes in the adjustment."""
+
+    meaning: str
+    changes: dict[str, Any]
+
+
+VARIANTS = {
+    "plain": Variant("no adjustment", {"enabled": False}),
+    "heaviest": Variant("the sample of largest weight, as in the paper", {}),
+    "heaviest-4": Variant("mean of the 4 heaviest samples, by their weights", {"num_representatives": 4}),
+    "rays": Variant("the rendered colours of the rays, exactly", {"kernel_of": "rays", "num_representatives": FINE}),
+    "visible": Variant(
+        "the rendered colours through the heaviest sample: background rays are left out", {"kernel_of": "rays"}
+    ),
+    "visible-8": Variant(
+        "the rendered colours through the 8 heaviest samples", {"kernel_of": "rays", "num_representatives": 8}
+    ),
+    "colours": Variant("the heaviest sample's colours without its density", {"readout": "colours"}),
+    "sample": Variant(
+        "the heaviest sample; the gradient of every sample's outputs is adjusted, not that of the ray's colour",
+        {"granularity": "sample"},
+    ),
+    "end-50": Variant("the heaviest sample, 50 balanced eigenvalues instead of 25", {"end": 50}),
+}
+# Learning rates compared on the first seed, plain and adjusted as in the paper; the first is the one of all variants.
+RATES: dict[OptimizerKind, tuple[float, ...]] = {"adam": (3e-3, 1.5e-3, 6e-3), "muon": (2e-2, 1e-2, 4e-2)}
+_AT_ALL_RATES = ("plain", "heaviest")
+
+HEADER = """# What the kernel of a batch of rays should be of
+
+A small NeRF is trained with every choice of the adjustment's kernel, everything else equal. PSNR is that of the test
+views after the last step, mean over the seeds, ± the standard deviation over them. Gains are over plain training of the
+same seed. Steps and seconds to quality are those until plain training's final PSNR is reached (mean curve over the
+seeds, interpolated), as fractions of plain training's; seconds are steps times the cost of a step, which is a median
+over alternately timed steps.
+"""
+
+
+@dataclass(frozen=True)
+class Rays(Study):
+    """What the kernel of a batch of rays should be of: a small NeRF with every choice, under Adam and Muon.
+
+    Attributes:
+        data: Folders of Blender scenes.
+        variants: What to train beside the plain NeRF.
+        optimizers: Optimisers to train with.
+        seeds: One training of each per seed.
+        downscale_factors: Images are shrunk by them, those of each scene by its own.
+        test_skip: Every that many test views are evaluated.
+        num_rays: Rays of a step.
+        num_layers: Layers of each field's trunk.
+        hidden_dim: Their width.
+        max_num_iterations: Training steps; the learning rate falls to 3 percent over them.
+        curve_points: How often the test views are rendered.
+        rounds: Timed rounds of steps.
+    """
+
+    name: ClassVar[str] = "rays"
+
+    data: tuple[Path, ...]
+    variants: tuple[str, ...] = ("heaviest", "heaviest-4", "visible", "visible-8", "end-50")
+    optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")
+    seeds: tuple[int, ...] = (42, 43, 44)
+    downscale_factors: tuple[int, ...] = (8, 4)
+    test_skip: int = 3
+    num_rays: int = 256
+    num_layers: int = 3
+    hidden_dim: int = 64
+    max_num_iterations: int = 1000
+    curve_points: int = 5
+    rounds: int = 15
+
+    def measure(self, train: Train) -> Figures:
+        unknown = set(self.variants) - set(VARIANTS)
+        if unknown or not self.seeds or not self.optimizers:
+            raise ValueError(
+                f"Name at least one seed and one optimizer, and variants of {', '.join(VARIANTS)}; got {self.variants}."
+            )
+        if len(self.data) != len(self.downscale_factors) or not self.data:
+            raise ValueError(
+                f"Give every scene its factor: got {len(self.data)} scenes, {len(self.downscale_factors)} factors."
+            )
+        trainings = train(list(self.trainings()))
+        return {"trainings": trainings, "step_costs": self.step_costs()}
+
+    def trainings(self) -> Iterator[Training]:
+        """Every variant at the rate of all with every seed, and some at all rates with the first one."""
+        for scene, factor in zip(self.data, self.downscale_factors, strict=True):
+            for optimizer in self.optimizers:
+                for variant in self.names():
+                    for seed in self.seeds:
+                        yield self.training(scene, factor, variant, optimizer, RATES[optimizer][0], seed)
+                    for lr in RATES[optimizer][1:] if variant in _AT_ALL_RATES else ():
+                        yield self.training(scene, factor, variant, optimizer, lr, self.seeds[0])
+
+    def names(self) -> tuple[str, ...]:
+        """The variants, plain among them."""
+        return tuple(dict.fromkeys(("plain", *self.variants)))
+
+    def training(
+        self, scene: Path, factor: int, variant: str, optimizer: OptimizerKind, lr: float, seed: int
+    ) -> Training:
+        """One training."""
+        labels = {"scene": scene.name, "variant": variant, "optimizer": optimizer, "lr": lr, "seed": seed}
+        settings = {
+            "config": self.config(scene, factor, variant, optimizer, lr),
+            "seed": seed,
+            "num_iterations": self.max_num_iterations,
+            "curve_points": self.curve_points,
+        }
+        return Training(labels, train_nerf, settings)
+
+    def config(self, scene: Path, factor: int, variant: str, optimizer: OptimizerKind, lr: float) -> TrainerConfig:
+        """The settings of a training, as ``ns-train`` would have them."""
+        from iga_nerfstudio.nerf.method_configs import iga_nerf_muon, iga_nerf_tiny
+        from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
+
+        config: Any = copy.deepcopy(iga_nerf_tiny.config)
+        data, model = config.pipeline.datamanager, config.pipeline.model
+        data.data = scene
+        data.dataparser.downscale_factor, data.dataparser.test_skip = factor, self.test_skip
+        data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
+        model.num_coarse_samples = model.num_importance_samples = COARSE
+        model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
+        model.adjustment = replace(model.adjustment, **VARIANTS[variant].changes)
+        source = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
+        schedule = PowerDecaySchedulerConfig(decay_rate=0.03, decay_steps=self.max_num_iterations)
+        fields = {"optimizer": replace(source.optimizers["fields"]["optimizer"], lr=lr), "scheduler": schedule}
+        config.optimizers = {"fields": fields}
+        result: TrainerConfig = config
+        return result
+
+    def step_costs(self) -> dict[str, float]:
+        """Seconds of a step of each variant over those of a plain one, timed alternately."""
+        from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
+
+        scene, factor = self.data[0], self.downscale_factors[0]
+        steps: dict[str, Callable[[], object]] = {
+            variant: NerfTraining(self.config(scene, factor, variant, self.optimizers[0], 1e-3), "cpu", 0).step
+            for variant in self.names()
+        }
+        seconds = time_alternately(steps, self.rounds, warmup=3)
+        return {variant: median_ratio(seconds[variant], seconds["plain"]) for variant in steps}
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        meanings = "\n".join(f"- {name}: {VARIANTS[name].meaning}." for name in figures["step_costs"])
+        parts = [
+            f"""## {", ".join(figures["data"])}, {figures["max_num_iterations"]} steps
+
+Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, every {figures["test_skip"]}th test view; fields \
+of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays a step, {COARSE} + {FINE - COARSE} \
+samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figures["seeds"]))}.
+
+{meanings}
+"""
+        ]
+        for scene in figures["data"]:
+            runs = those(figures["trainings"], scene=scene)
+            parts += [f"### {scene}\n", *(_table(figures, runs, optimizer) for optimizer in figures["optimizers"])]
+            parts += [_rates(figures, runs), f"![{scene}: gain in test PSNR over steps]({stem}_{scene}_gains.png)\n"]
+        return "\n".join([*parts, _words(figures)])
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        from iga_nerfstudio.benchmark.plots import draw_curves
+
+        for scene in figures["data"]:
+            panels = {}
+            for optimizer in figures["optimizers"]:
+                runs = _at_common_rate(those(figures["trainings"], scene=scene), optimizer)
+                curves = {name: mean_curve(those(runs, variant=name)) for name in figures["step_costs"]}
+                panels[optimizer.capitalize()] = {
+                    name: [
+                        (step, value - base) for (step, value), (_, base) in zip(curve, curves["plain"], strict=True)
+                    ]
+                    for name, curve in curves.items()
+                }
+            picture = path.with_name(f"{path.name}_{scene}_gains.png")
+            draw_curves(panels, picture, "test PSNR over plain training's (dB)")
+
+
+def _at_common_rate(runs: Sequence[Outcome], optimizer: OptimizerKind) -> list[Outcome]:
+    """Trainings under an optimiser at the rate that all variants share, one of each per scene and seed."""
+    return those(runs, optimizer=optimizer, lr=RATES[optimizer][0])
+
+
+def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind) -> str:
+    runs = _at_common_rate(runs, optimizer)
+    plain = those(runs, variant="plain")
+    base = mean_curve(plain)
+    rows = []
+    for variant, cost in figures["step_costs"].items():
+        own = those(runs, variant=variant)
+        steps = steps_to_quality(mean_curve(own), base[-1][1])
+        share = None if steps is None else steps / base[-1][0]
+        gains = [gain(differences(own, plain, metric)) for metric in ("psnr", "median_psnr")]
+        rows.append(
+            [variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains), f"{cost:.2f}"]
+            + [fraction(share), fraction(None if share is None else share * cost)]
+        )
+    head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "step / plain")
+    return (
+        f"{optimizer.capitalize()}, learning rate {RATES[optimizer][0]:g}:\n\n"
+        f"{table((*head, 'steps to quality', 'seconds to quality'), rows)}"
+    )
+
+
+def _rates(figures: Figures, runs: Sequence[Outcome]) -> str:
+    """PSNR at other learning rates, first seed."""
+    seed = figures["seeds"][0]
+    rows = [
+        [f"{optimizer.capitalize()} {lr:g}"]
+        + [
+            spread(those(runs, seed=seed, optimizer=optimizer, lr=lr, variant=variant), "psnr")
+            for variant in _AT_ALL_RATES
+        ]
+        for optimizer in figures["optimizers"]
+        for lr in sorted(RATES[optimizer])
+    ]
+    return f"Learning rates, seed {seed}, PSNR:\n\n{table(('', *_AT_ALL_RATES), rows)}"
+
+
+def _words(figures: Figures) -> str:
+    """What every kernel gains over plain training, over all scenes."""
+    lines = []
+    for optimizer in figures["optimizers"]:
+        runs = _at_common_rate(figures["trainings"], optimizer)
+        plain = those(runs, variant="plain")
+        gains = [
+            f"{variant} {gain(differences(those(runs, variant=variant), plain, 'psnr', 'scene'))}"
+            for variant in figures["step_costs"]
+            if variant != "plain"
+        ]
+        lines.append(f"- {optimizer.capitalize()}, gain over plain on all scenes and seeds: {', '.join(gains)} dB.")
+    return "\n".join(lines) + "\n"
+
+
+def train_nerf(settings: dict[str, Any]) -> Outcome:
+    """Train once; test PSNR on the way and after the last step."""
+    from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
+
+    training = NerfTraining(settings["config"], "cpu", settings["seed"])
+    steps = settings["num_iterations"]
+    between = max(steps // settings["curve_points"], 1)
+    curve = []
+    views: list[float] = []
+    while training.count < steps:
+        training.step()
+        if training.count % between == 0 or training.count == steps:
+            views = training.psnr_of_views()
+            curve.append([training.count, round(statistics.mean(views), 3)])
+    return {
+        "psnr": statistics.mean(views),
+        "median_psnr": statistics.median(views),
+        "psnr_of_views": [round(view, 2) for view in views],
+        "steps_unadjusted": training.pipeline.model.adjuster.diagnostics.steps_unadjusted,
+        "curve": curve,
+    }
+
+
+PRESETS = {
+    "smoke": Rays(tyro.MISSING, ("heaviest",), ("adam",), (42,), (1,), 2, 64, 3, 16, 6, 2, 1),
+    "cpu": Rays(tyro.MISSING),
+}

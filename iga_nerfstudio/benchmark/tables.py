@@ -1,0 +1,110 @@
+"""Tables of Markdown, and the numbers in them: means, what they scatter by over seeds, and gains case by case."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Run = dict[str, Any]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table without the columns that are empty in every row."""
+    rows = list(rows)
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    lines = [[cells[i] for i in kept] for cells in (head, *rows)]
+    lines.insert(1, ["---"] * len(kept))
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def number(value: float | None, how: str = ".2f") -> str:
+    """A number, or nothing where there is none."""
+    return "" if value is None else format(value, how)
+
+
+def with_gain(value: float | None, plain: float | None) -> str:
+    """A value with what it gains over another in brackets; without if there is none, or it is the other one."""
+    return number(value) if value is None or plain in (None, value) else f"{value:.2f} ({value - plain:+.2f})"
+
+
+def finished(runs: Iterable[Run]) -> list[Run]:
+    """Those of the trainings that did not diverge: what means are taken over, and what is best."""
+    return [run for run in runs if not run.get("diverged")]
+
+
+def those(runs: Iterable[Run], **labels: Any) -> list[Run]:
+    """Trainings of some labels."""
+    return [run for run in runs if all(run.get(name) == value for name, value in labels.items())]
+
+
+def grouped(runs: Iterable[Run], *labels: str) -> dict[tuple[Any, ...], list[Run]]:
+    """Trainings by the values of some labels, in order."""
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run[label] for label in labels), []).append(run)
+    return groups
+
+
+def mean(runs: Iterable[Run], metric: str) -> float | None:
+    """The mean of those that finished; None if there are none, or one has no such number."""
+    values = [run.get(metric) for run in finished(runs)]
+    return statistics.mean(values) if values and None not in values else None
+
+
+def spread(runs: Sequence[Run], metric: str, how: str = ".2f") -> str:
+    """The mean, with the standard deviation over the seeds of each seed's mean; how many diverged, if any."""
+    value = mean(runs, metric)
+    text = number(value, how)
+    seeds = grouped(finished(runs), "seed").values()
+    if value is not None and len(seeds) > 1:
+        text += f" ± {format(statistics.stdev(_means(seeds, metric)), how)}"
+    diverged = len(runs) - len(finished(runs))
+    return ", ".join(filter(None, (text, f"{diverged} diverged" if diverged else "")))
+
+
+def _means(groups: Iterable[Sequence[Run]], metric: str) -> list[float]:
+    return [statistics.mean(run[metric] for run in group) for group in groups]
+
+
+def differences(ours: Iterable[Run], theirs: Iterable[Run], metric: str, *case: str) -> list[Run]:
+    """What trainings have more of a metric than others of the same case and seed, where both finished.
+
+    Args:
+        ours: Trainings.
+        theirs: Others, one of each case and seed.
+        metric: What is compared.
+        case: Labels that tell cases apart beside the seed.
+
+    Returns:
+        The cases' labels and the ``difference`` of each.
+    """
+    labels = (*case, "seed")
+    other = {tuple(run[label] for label in labels): run[metric] for run in finished(theirs) if metric in run}
+    found = []
+    for run in finished(ours):
+        key = tuple(run[label] for label in labels)
+        if key in other and metric in run:
+            found.append(dict(zip(labels, key, strict=True)) | {"difference": run[metric] - other[key]})
+    return found
+
+
+def gain(differences: Sequence[Run], how: str = "+.2f") -> str:
+    """Differences as a mean with its spread over seeds, and in how many of the cases there is a gain."""
+    if not differences:
+        return ""
+    text = format(mean(differences, "difference") or 0.0, how)
+    seeds = grouped(differences, "seed").values()
+    if len(seeds) > 1:
+        text += f" ± {format(statistics.stdev(_means(seeds, 'difference')), how.replace('+', ''))}"
+    return f"{text} ({count(differences)})"
+
+
+def count(differences: Sequence[Run]) -> str:
+    """Of how many cases there is a gain."""
+    return f"{sum(one['difference'] > 0 for one in differences)} of {len(differences)}"
+
+
+def fraction(value: float | None) -> str:
+    """Steps or seconds to a quality over those of another training; None if it was never reached."""
+    return "not reached" if value is None else f"{value:.2f}"
