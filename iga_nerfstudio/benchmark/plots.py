@@ -31,7 +31,7 @@ def panels_of(count: int, width: float = 5.5, height: float = 4.0, rows: int = 1
     return plt.subplots(rows, count, figsize=(width * count, height * rows), squeeze=False, layout="constrained")
 
 
-def draw_curves(panels: Mapping[str, Mapping[str, Curve]], path: Path, quantity: str, over: str = "steps") -> None:
+def draw_curves(panels: Mapping[Any, Mapping[str, Curve]], path: Path, quantity: str, over: str = "steps") -> None:
     """Draw learning curves, one legend for all panels.
 
     Args:

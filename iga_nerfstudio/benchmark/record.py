@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,24 +15,33 @@ from typing import Any
 
 import torch
 
+from iga_nerfstudio.files import write_text
+
 PACKAGES = ("torch", "torchvision", "nerfstudio", "numpy")
 
 
 def write_result(path: Path, figures: dict[str, Any]) -> None:
-    """Write figures and how they came about as JSON.
-
-    Args:
-        path: File to write; its folder is made if missing.
-        figures: What was measured, settings included; JSON types only.
+    """Write figures, settings included, and how they came about as JSON.
 
     Raises:
         ValueError: If the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"figures": figures, "provenance": provenance()}, indent=2) + "\n")
+        write_text(path, _lines(figures, provenance()))
     except OSError as error:
         raise ValueError(f"The result cannot be written to {path}: {error}. Choose another --output.") from error
+
+
+def _lines(figures: dict[str, Any], source: dict[str, Any]) -> str:
+    """JSON with a line for every figure, and for every training: what differs is seen."""
+    lines = ",\n".join(f"{json.dumps(name)}: {_of_lines(value)}" for name, value in figures.items())
+    return f'{{"figures": {{\n{lines}\n}},\n"provenance": {json.dumps(source)}}}\n'
+
+
+def _of_lines(value: Any) -> str:
+    if not (isinstance(value, list) and value and isinstance(value[0], dict)):
+        return json.dumps(value, allow_nan=False)
+    return "[\n" + ",\n".join(json.dumps(entry, allow_nan=False) for entry in value) + "\n]"
 
 
 def read_results(folder: Path, name: str) -> list[tuple[Path, dict[str, Any]]]:
@@ -40,65 +49,20 @@ def read_results(folder: Path, name: str) -> list[tuple[Path, dict[str, Any]]]:
     return [(path, json.loads(path.read_text())) for path in sorted(folder.glob(f"{name}*.json"))]
 
 
-def render_page(results: Path, name: str, header: str, section: Callable[[dict[str, Any], Path], str]) -> str | None:
-    """A page of one section per result, each with where it comes from.
-
-    Args:
-        results: Folder of result files.
-        name: What their names begin with.
-        header: What the page begins with.
-        section: Text about a result's figures; also told the file.
-
-    Returns:
-        Markdown; None if there is no such result.
-    """
-    found = read_results(results, name)
-    parts = [section(result["figures"], path) + origin(path, result) for path, result in found]
-    return "\n".join([header, *parts]) if parts else None
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A table of Markdown without the columns that are empty in every row.
-
-    Args:
-        head: Names of the columns.
-        rows: Their cells.
-    """
-    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]
-    lines = [[cells[i] for i in kept] for cells in (head, *rows)]
-    lines.insert(1, ["---"] * len(kept))
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def with_gain(value: float | None, plain: float | None) -> str:
-    """A value with what it gains over plain training in brackets; without if there is none, or it is the plain one.
-
-    Args:
-        value: The value; nothing is written for None.
-        plain: That of plain training.
-    """
-    if value is None:
-        return ""
-    return f"{value:.2f}" if plain in (None, value) else f"{value:.2f} ({value - plain:+.2f})"
-
-
 def origin(path: Path, result: dict[str, Any]) -> str:
-    """Where a result comes from, as a paragraph of Markdown.
-
-    Args:
-        path: Its file.
-        result: What the file holds.
-    """
+    """Where a result comes from, as a paragraph of Markdown."""
     provenance = result["provenance"]
     machine = provenance["machine"]
-    where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
     trained = list(_trainings(result["figures"]))
+    where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
     commits = sorted({training["provenance"]["commit"][:10] for training in trained if "provenance" in training})
-    where_trained = f", trained at {', '.join(commits)}" if commits else ""
+    dirty = any(training["provenance"]["uncommitted_changes"] for training in trained if "provenance" in training)
+    at = f", trained at {', '.join(commits)}{' with uncommitted changes' if dirty else ''}" if commits else ""
     diverged = sum(bool(training.get("diverged")) for training in trained)
     return (
         f"\nCommand: `{provenance['command']}` ({where}; torch {provenance['versions']['torch']}; commit "
-        f"{provenance['commit'][:10]}{where_trained}). Data: `{path.name}`."
+        f"{provenance['commit'][:10]}{at}). Data: `{path.name}`"
+        f"{f', {len(trained)} trainings' if commits else ''}."
         f"{f' {diverged} of {len(trained)} trainings diverged; no mean counts them.' if diverged else ''}\n"
     )
 
@@ -108,11 +72,6 @@ def _trainings(figures: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for value in figures.values():
         if isinstance(value, list):
             yield from (entry for entry in value if isinstance(entry, dict) and {"provenance", "diverged"} & set(entry))
-
-
-def finished(outcomes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the trainings that did not diverge: what means are taken over, and what is best."""
-    return [outcome for outcome in outcomes if not outcome.get("diverged")]
 
 
 def provenance() -> dict[str, Any]:

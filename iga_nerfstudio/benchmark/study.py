@@ -37,8 +37,13 @@ class Study(ABC):
         """A section of Markdown about figures, whose pictures' names begin with ``stem``."""
 
     @classmethod
-    def draw(cls, figures: Figures, path: Path) -> None:
+    def draw(cls, figures: Figures, path: Path) -> None:  # noqa: B027
         """Draw the pictures of a section; their names begin with the path's."""
+
+    @classmethod
+    def gains(cls, figures: Figures) -> list[list[str]]:
+        """Rows of README's table: what was trained, and Adam, Adam + IGA, Muon, Muon + IGA on it."""
+        return []
 
     def settings(self) -> Figures:
         """The settings as JSON types; data by their names."""

@@ -48,8 +48,9 @@ def grouped(runs: Iterable[Run], *labels: str) -> dict[tuple[Any, ...], list[Run
 
 def mean(runs: Iterable[Run], metric: str) -> float | None:
     """The mean of those that finished; None if there are none, or one has no such number."""
-    values = [run.get(metric) for run in finished(runs)]
-    return statistics.mean(values) if values and None not in values else None
+    runs = finished(runs)
+    complete = bool(runs) and all(metric in run for run in runs)
+    return statistics.mean(run[metric] for run in runs) if complete else None
 
 
 def spread(runs: Sequence[Run], metric: str, how: str = ".2f") -> str:
@@ -108,3 +109,20 @@ def count(differences: Sequence[Run]) -> str:
 def fraction(value: float | None) -> str:
     """Steps or seconds to a quality over those of another training; None if it was never reached."""
     return "not reached" if value is None else f"{value:.2f}"
+
+
+def gains_row(name: str, pairs: Sequence[tuple[Sequence[Run], Sequence[Run]]], metric: str, *case: str) -> list[str]:
+    """A row of README's table: of each pair the first ones' mean, and the second ones' with what they gain.
+
+    Args:
+        name: What was trained.
+        pairs: Plain trainings and adjusted ones.
+        metric: What is compared.
+        case: Labels that tell cases apart beside the seed.
+    """
+    how = ".4f" if metric == "iou" else ".2f"
+    cells = [name]
+    for plain, adjusted in pairs:
+        found = gain(differences(adjusted, plain, metric, *case), f"+{how}")
+        cells += [number(mean(plain, metric), how), f"{number(mean(adjusted, metric), how)}: {found}" if found else ""]
+    return cells

@@ -14,7 +14,7 @@ from iga_nerfstudio.benchmark.curves import steps_to_quality, value_at
 from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry, mean_curve
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.sweep import Outcome
-from iga_nerfstudio.benchmark.tables import differences, fraction, gain, number, spread, table, those
+from iga_nerfstudio.benchmark.tables import differences, fraction, gain, gains_row, number, spread, table, those
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig
@@ -195,6 +195,22 @@ plain Adam's; PSNR at equal seconds is that when plain Adam's run would be over,
             for network in figures["networks"]
         }
         draw_curves(panels, path.with_name(f"{path.name}_curves.png"), "PSNR (dB)")
+
+    @classmethod
+    def gains(cls, figures: Figures) -> list[list[str]]:
+        variants = (("adam", "plain", "paper"), ("muon", DEFAULT_PLAIN, DEFAULT))
+        return [
+            gains_row(
+                f"images, {network}: PSNR",
+                [
+                    (_entry(figures, network, optimizer, plain), _entry(figures, network, optimizer, adjusted))
+                    for optimizer, plain, adjusted in variants
+                ],
+                "psnr",
+                "image",
+            )
+            for network in figures["networks"]
+        ]
 
 
 def _ways(figures: Figures) -> str:

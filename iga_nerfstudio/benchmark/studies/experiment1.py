@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
@@ -22,95 +23,209 @@ from iga_nerfstudio.adjustment import (
     leading_eigenpairs,
     sum_of_logits,
 )
-from iga_nerfstudio.benchmark.record import finished
-from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
+from iga_nerfstudio.benchmark.sweep import Outcome, Training
+from iga_nerfstudio.benchmark.tables import finished, table, those
 from iga_nerfstudio.data.sines import PAPER_SIGNALS, sum_of_sines
 from iga_nerfstudio.evaluation.spectra import relative_dft_error
 from iga_nerfstudio.networks.two_layer import TwoLayerReLU, two_layer_ntk
 
-# The identity, S of the NTK, S~ of the eNTK of all inputs, and S~_e of one input per group.
-Adjustment = Literal["plain", "ntk", "entk", "iga"]
-
 LEARNING_RATE = 0.1
 GROUP_SIZE = 8
 FREQUENCIES = PAPER_SIGNALS["experiment1"].frequencies
+# The identity, S of the NTK, S~ of the eNTK of all inputs, and S~_e of one input per group.
+NAMES = {"plain": "I (plain)", "ntk": "S (NTK)", "entk": "S~ (eNTK)", "iga": "S~e (IGA, p = 8)"}
+# Whose losses are compared.
+_PAIRS = (("ntk", "entk"), ("entk", "iga"), ("ntk", "iga"))
+
+HEADER = """# Experiment 1: NTK, eNTK and inductive adjustments of a two-layer network
+
+Paper Sec. 4: a two-layer ReLU network with a fixed last layer learns four tones on the unit circle by plain gradient
+descent, under no adjustment (I), that by the closed form of the NTK (S), that by the eNTK of all inputs (S~), and that
+by the eNTK of one input per group (S~e). The paper prints no numbers for it; its figures 1 and 9 are what to compare
+with.
+
+The NTK's eigenvectors on the circle are the constant and, in pairs of one eigenvalue, sines and cosines of frequency 1,
+2, 3, ... An even end takes one of a pair and leaves the other. Which one S takes is an accident of the solver, that of
+S~ and S~e one of the initial weights. End 10 cuts the pair of frequency 5, where the third tone has nearly all that it
+has: the S measured here takes just the vector that holds it, the others do not, and no width brings their losses
+together. End 14 cuts a pair that the function does not need.
+"""
 
 
 @dataclass(frozen=True)
-class Experiment1Size:
-    """How large the experiment is.
+class Experiment1(Study):
+    """The paper's first experiment: NTK, eNTK and inductive adjustments of a two-layer network.
 
     Attributes:
         widths: Neurons of the network.
         ends: Last balanced eigenvalues.
         seeds: One training of each per seed.
         num_inputs: Points on the circle, N; in groups of 8 for IGA.
-        num_iterations: Training steps.
+        max_num_iterations: Training steps.
         refresh_interval: The eNTK is computed every that many steps.
         curve_points: How often loss and DFT errors are written down.
     """
 
-    widths: tuple[int, ...]
-    ends: tuple[int, ...]
-    seeds: tuple[int, ...]
+    name: ClassVar[str] = "experiment1"
+
+    widths: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    ends: tuple[int, ...] = (10, 12, 14)
+    seeds: tuple[int, ...] = tuple(range(10))
     num_inputs: int = 1024
-    num_iterations: int = 20_000
+    max_num_iterations: int = 20_000
     refresh_interval: int = 1
     curve_points: int = 100
 
+    def measure(self, train: Train) -> Figures:
+        trainings = train(
+            [
+                self.training(width, adjustment, end, seed)
+                for seed in self.seeds
+                for width in self.widths
+                for adjustment in NAMES
+                for end in ((0,) if adjustment == "plain" else self.ends)
+            ]
+        )
+        return {"trainings": trainings, "kernels": [self.kernel_differences(width) for width in self.widths]}
 
-SIZES = {
-    "smoke": Experiment1Size((64, 1024), (6,), (0,), 128, 60, 5, 6),
-    "cpu": Experiment1Size((1024, 2048, 4096), (10, 14), (0, 1, 2), num_iterations=1000, refresh_interval=5),
-    "full": Experiment1Size((1024, 2048, 4096, 8192), (10, 12, 14), tuple(range(10))),
-}
+    def training(self, width: int, adjustment: str, end: int, seed: int) -> Training:
+        """One training; plain training has no end."""
+        labels = {"width": width, "adjustment": adjustment, "end": end, "seed": seed}
+        same = {
+            "num_inputs": self.num_inputs,
+            "num_iterations": self.max_num_iterations,
+            "refresh_interval": self.refresh_interval,
+            "curve_points": self.curve_points,
+            "group_size": GROUP_SIZE,
+            "learning_rate": LEARNING_RATE,
+            "frequencies": FREQUENCIES,
+        }
+        return Training(labels, train_circle, labels | same, figure="mse")
+
+    def kernel_differences(self, width: int) -> Figures:
+        """How far a new network's eNTK is from the NTK (Theorem 3.1), means over seeds.
+
+        Eigenvalues of both kernels come in close pairs, whose eigenvectors are any two of a plane: what is compared is
+        the space that the first k span, by the Frobenius distance of the projectors, between 0 and 1.
+        """
+        x = circle(self.num_inputs)[0].double()
+        # Odd: the constant and whole pairs.
+        count = 2 * (max(self.ends) // 2) + 1
+        values, vectors = leading_eigenpairs(two_layer_ntk(x), count, "dense")
+        eigenvalues, eigenvectors = [], []
+        for seed in self.seeds:
+            kernel = layerwise_entk(_network(width, seed).double(), (x,), sum_of_logits)
+            found_values, found_vectors = leading_eigenpairs(kernel, count, "dense")
+            overlap = (vectors.T @ found_vectors).square().sum().item()
+            eigenvalues.append(((found_values - values).abs() / values).mean().item())
+            eigenvectors.append(math.sqrt(max(1 - overlap / count, 0.0)))
+        return {
+            "width": width,
+            "count": count,
+            "eigenvalues": statistics.mean(eigenvalues),
+            "eigenvectors": statistics.mean(eigenvectors),
+        }
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        kernels = [
+            [str(row["width"]), *(f"{row[name]:.4f}" for name in ("eigenvalues", "eigenvectors"))]
+            for row in figures["kernels"]
+        ]
+        losses = [
+            [str(end), str(width), *(f"{loss_distance(figures, width, end, *pair):.4f}" for pair in _PAIRS)]
+            for end in figures["ends"]
+            for width in figures["widths"]
+        ]
+        finals = [
+            [str(width), str(end), *(_final(_runs(figures, width, name, end)) for name in NAMES)]
+            for width in figures["widths"]
+            for end in figures["ends"]
+        ]
+        refresh = figures["refresh_interval"]
+        kernel = "at every step" if refresh == 1 else f"every {refresh} steps (the paper: at every step)"
+        pictures = "\n".join(
+            f"![losses and relative DFT errors, end {end}]({stem}_end{end}.png)\n" for end in figures["ends"]
+        )
+        return f"""## {figures["max_num_iterations"]} steps, {len(figures["seeds"])} seeds
+
+N = {figures["num_inputs"]}, learning rate {LEARNING_RATE:g}, loss the mean squared error; eNTK computed {kernel}.
+
+Theorem 3.1, at initialisation: how far the eNTK is from the NTK, in its first {figures["kernels"][0]["count"]} \
+eigenvalues (mean relative difference) and in the space that their eigenvectors span (Frobenius distance of the \
+projectors, 0 to 1).
+
+{table(("width", "eigenvalues", "eigenvectors"), kernels)}
+Theorems 3.1 and 3.2, along the training: mean distance of loss curves, in decades.
+
+{table(("end", "width", "S and S~", "S~ and S~e", "S and S~e"), losses)}
+Mean squared error after the last step, geometric mean over the seeds, and the factor of one geometric standard \
+deviation.
+
+{table(("width", "end", *NAMES.values()), finals)}
+{pictures}"""
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        from iga_nerfstudio.benchmark.plots import COLOURS, heat_map, plt, save
+
+        for end in figures["ends"]:
+            figure, axes = plt.subplots(
+                1 + len(NAMES),
+                len(figures["widths"]),
+                figsize=(4 * len(figures["widths"]), 3 + 1.3 * len(NAMES)),
+                height_ratios=[2.4] + [1] * len(NAMES),
+                squeeze=False,
+                layout="constrained",
+            )
+            for column, width in enumerate(figures["widths"]):
+                for row, (name, colour) in enumerate(zip(NAMES, COLOURS, strict=False)):
+                    runs = _runs(figures, width, name, end)
+                    steps = [point["step"] for point in runs[0]["curve"]]
+                    _band(axes[0][column], steps, [[p["mse"] for p in run["curve"]] for run in runs], colour, name)
+                    errors = np.mean([[p["errors"] for p in run["curve"]] for run in runs], axis=0)
+                    picture = heat_map(axes[1 + row][column], errors, steps, list(FREQUENCIES))
+                    axes[1 + row][column].set_title(NAMES[name], fontsize="small")
+                axes[0][column].set(title=f"width {width}", xlabel="step", yscale="log")
+            axes[0][0].set_ylabel("mean squared error")
+            axes[0][0].legend(fontsize="small")
+            figure.colorbar(picture, ax=axes[1:, :], label="relative DFT error (Eq. 6)")
+            save(figure, path.with_name(f"{path.name}_end{end}.png"))
 
 
-def measure_experiment1(
-    size: Experiment1Size, runs: Path, jobs: int, tell: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Train every width under every adjustment, and compare kernels.
+def _runs(figures: Figures, width: int, adjustment: str, end: int) -> list[Outcome]:
+    """Trainings of a kind, one per seed; plain training is that of every end."""
+    end = 0 if adjustment == "plain" else end
+    return finished(those(figures["trainings"], width=width, adjustment=adjustment, end=end))
 
-    Args:
-        size: How large the experiment is.
-        runs: Folder of finished trainings; those in it are not repeated.
-        jobs: Trainings at once, one thread each.
-        tell: Told about every finished training.
 
-    Returns:
-        The trainings' curves, and for every width how far the eNTK's eigenvalues and eigenvectors are from the NTK's
-        and the losses under both, and under IGA, from each other.
-    """
-    cases: list[tuple[int, Adjustment, int, int]] = []
-    adjusted: tuple[Adjustment, ...] = ("ntk", "entk", "iga")
-    for seed in size.seeds:
-        for width in size.widths:
-            cases.append((width, "plain", 0, seed))
-            cases += [(width, name, end, seed) for end in size.ends for name in adjusted]
-    same = {
-        "num_inputs": size.num_inputs,
-        "num_iterations": size.num_iterations,
-        "refresh_interval": size.refresh_interval,
-        "curve_points": size.curve_points,
-        "group_size": GROUP_SIZE,
-        "learning_rate": LEARNING_RATE,
-        "frequencies": FREQUENCIES,
-    }
-    trainings = []
-    for width, name, end, seed in cases:
-        labels = {"width": width, "adjustment": name, "end": end, "seed": seed}
-        trainings.append(Training(labels, _train, labels | same, figure="mse"))
-    records = train_all(trainings, runs, jobs, tell)
-    found = finished(records)
-    return {
-        **asdict(size),
-        "group_size": GROUP_SIZE,
-        "learning_rate": LEARNING_RATE,
-        "frequencies": list(FREQUENCIES),
-        "trainings": records,
-        "kernels": [_kernel_differences(width, size) for width in size.widths],
-        "losses": [_loss_differences(width, end, found) for end in size.ends for width in size.widths],
-    }
+def _final(runs: Sequence[Outcome]) -> str:
+    """A geometric mean and standard deviation."""
+    logarithms = [math.log(run["mse"]) for run in runs]
+    text = f"{math.exp(statistics.mean(logarithms)):.2e}"
+    return f"{text} (factor {math.exp(statistics.stdev(logarithms)):.2f})" if len(runs) > 1 else text
+
+
+def loss_distance(figures: Figures, width: int, end: int, first: str, second: str) -> float:
+    """Mean distance of two adjustments' loss curves in decades, over steps and the seeds that both finished."""
+    curves = [
+        {run["seed"]: [math.log10(point["mse"]) for point in run["curve"]] for run in _runs(figures, width, name, end)}
+        for name in (first, second)
+    ]
+    return statistics.mean(
+        abs(a - b)
+        for seed in curves[0].keys() & curves[1].keys()
+        for a, b in zip(curves[0][seed], curves[1][seed], strict=True)
+    )
+
+
+def _band(axis: Any, steps: list[int], curves: list[list[float]], colour: str, name: str) -> None:
+    """A mean over seeds with twice the standard deviation around it."""
+    values = np.array(curves)
+    mean, spread = values.mean(0), 2 * values.std(0)
+    axis.plot(steps, mean, color=colour, label=NAMES[name])
+    axis.fill_between(steps, np.maximum(mean - spread, mean / 100), mean + spread, color=colour, alpha=0.2)
 
 
 def circle(num_inputs: int) -> tuple[Tensor, Tensor, float]:
@@ -121,7 +236,7 @@ def circle(num_inputs: int) -> tuple[Tensor, Tensor, float]:
     return points.float(), torch.from_numpy(wave.values).float(), wave.sample_rate
 
 
-def _train(settings: dict[str, Any]) -> Outcome:
+def train_circle(settings: dict[str, Any]) -> Outcome:
     """Gradient descent on the mean squared error; its curve."""
     x, y, sample_rate = circle(settings["num_inputs"])
     network = _network(settings["width"], settings["seed"])
@@ -134,7 +249,8 @@ def _train(settings: dict[str, Any]) -> Outcome:
         prediction = network(x)
         if step % between == 0 or step == steps:
             errors = relative_dft_error(prediction[:, 0].detach(), y[:, 0], frequencies, sample_rate)
-            curve.append({"step": step, "mse": mse_loss(prediction, y).item(), "errors": list(errors.values())})
+            mse = float(f"{mse_loss(prediction, y).item():.5g}")
+            curve.append({"step": step, "mse": mse, "errors": [round(error, 4) for error in errors.values()]})
         if step < steps:
             optimizer.zero_grad()
             mse_loss(adjust(prediction), y).backward()
@@ -175,49 +291,8 @@ def _rebalance(transform: SpectralTransform, prediction: Tensor) -> Tensor:
     return prediction
 
 
-def _kernel_differences(width: int, size: Experiment1Size) -> dict[str, Any]:
-    """How far a new network's eNTK is from the NTK (Theorem 3.1), means over seeds.
-
-    Eigenvalues of both kernels come in close pairs, whose eigenvectors are any two of a plane: what is compared is the
-    space that the first k span, by the Frobenius distance of the projectors, between 0 and 1.
-    """
-    x, _, _ = circle(size.num_inputs)
-    x = x.double()
-    # Odd: the constant and whole pairs.
-    count = 2 * (max(size.ends) // 2) + 1
-    values, vectors = leading_eigenpairs(two_layer_ntk(x), count, "dense")
-    rows = []
-    for seed in size.seeds:
-        kernel = layerwise_entk(_network(width, seed).double(), (x,), sum_of_logits)
-        found_values, found_vectors = leading_eigenpairs(kernel, count, "dense")
-        overlap = (vectors.T @ found_vectors).square().sum().item()
-        rows.append(
-            {
-                "eigenvalues": ((found_values - values).abs() / values).mean().item(),
-                "eigenvectors": math.sqrt(max(1 - overlap / count, 0.0)),
-            }
-        )
-    return {"width": width, "count": count} | {
-        name: statistics.mean(row[name] for row in rows) for name in ("eigenvalues", "eigenvectors")
-    }
-
-
-def _loss_differences(width: int, end: int, outcomes: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean distance of two loss curves in decades, over steps and seeds."""
-
-    def curves(adjustment: Adjustment) -> list[list[float]]:
-        key = (width, adjustment, end)
-        runs = [run for run in outcomes if (run["width"], run["adjustment"], run["end"]) == key]
-        return [[math.log10(point["mse"]) for point in run["curve"]] for run in runs]
-
-    def distance(first: Adjustment, second: Adjustment) -> float:
-        pairs = zip(curves(first), curves(second), strict=True)
-        return statistics.mean(abs(a - b) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
-
-    return {
-        "width": width,
-        "end": end,
-        "ntk_entk": distance("ntk", "entk"),
-        "entk_iga": distance("entk", "iga"),
-        "ntk_iga": distance("ntk", "iga"),
-    }
+PRESETS = {
+    "smoke": Experiment1((64, 1024), (6,), (0,), 128, 60, 5, 6),
+    "cpu": Experiment1((1024, 2048, 4096), (10, 14), (0, 1, 2), max_num_iterations=1000, refresh_interval=5),
+    "full": Experiment1(),
+}

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from iga_nerfstudio.benchmark.record import finished
-from iga_nerfstudio.benchmark.sweep import Outcome, Training, train_all
+import numpy as np
+
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
+from iga_nerfstudio.benchmark.sweep import Outcome, Training
+from iga_nerfstudio.benchmark.tables import finished, grouped, spread, table, those
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
 from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
 
 Network = Literal["relu", "siren"]
+NETWORKS: tuple[Network, ...] = ("relu", "siren")
 
-_NETWORKS: tuple[Network, ...] = ("relu", "siren")
+HEADER = """# Experiment 2: more balanced eigenvalues, less spectral bias
+
+Paper Sec. 4: ReLU learns tones of 5 to 30, SIREN tones of 10 to 60 cycles per unit, under Adam at a fixed rate, with
+eigenvalues 1 to end balanced of the eNTK of one sample per group of p; p = 1 is the eNTK of all samples, end 0 plain
+training. The paper prints no numbers for it; its figures 2, 3 and 10 to 12 are what to compare with.
+"""
 
 
 @dataclass(frozen=True)
-class Experiment2Size:
-    """How large the experiment is.
+class Experiment2(Study):
+    """The paper's second experiment: ReLU and SIREN on six tones, more and more balanced eigenvalues.
 
     Attributes:
         ends: Last balanced eigenvalues; plain training (0) is always there.
@@ -29,78 +39,173 @@ class Experiment2Size:
         seeds: One training of each per seed.
         num_samples: Samples of the signal, N.
         hidden_dim: Width of the networks of four hidden layers.
-        num_iterations: Training steps.
+        max_num_iterations: Training steps.
         lr: Adam's learning rate, fixed.
         curve_points: How often DFT errors are written down.
     """
 
-    ends: tuple[int, ...]
-    group_sizes: tuple[int, ...]
-    seeds: tuple[int, ...]
+    name: ClassVar[str] = "experiment2"
+
+    ends: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
+    group_sizes: tuple[int, ...] = (1, 4, 8)
+    seeds: tuple[int, ...] = tuple(range(10))
     num_samples: int = 2048
     hidden_dim: int = 256
-    num_iterations: int = 10_000
+    max_num_iterations: int = 10_000
     lr: float = 5e-5
     curve_points: int = 50
 
+    def measure(self, train: Train) -> Figures:
+        cases = [(1, 0), *((p, end) for p in self.group_sizes for end in self.ends)]
+        trainings = [
+            Training(
+                {"network": network, "group_size": group_size, "end": end, "seed": seed},
+                train_tones,
+                self.config(network, group_size, end, seed),
+            )
+            for seed in self.seeds
+            for network in NETWORKS
+            for group_size, end in cases
+        ]
+        return {"trainings": train(trainings)}
 
-SIZES = {
-    "smoke": Experiment2Size((3,), (8,), (0,), 256, 24, 60, 1e-3, 6),
-    "cpu": Experiment2Size((1, 3, 5, 7), (1, 4, 8), (0, 1, 2), 512, 128, 2000, 3e-4),
-    "full": Experiment2Size((1, 2, 3, 4, 5, 6, 7), (1, 4, 8), tuple(range(10))),
-}
-
-
-def measure_experiment2(
-    size: Experiment2Size, runs: Path, jobs: int, tell: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Train both networks with every number of balanced eigenvalues.
-
-    Args:
-        size: How large the experiment is.
-        runs: Folder of finished trainings; those in it are not repeated.
-        jobs: Trainings at once, one thread each.
-        tell: Told about every finished training.
-
-    Returns:
-        The trainings' curves of DFT errors, and the final errors as means over seeds.
-    """
-    cases = [
-        (network, group_size, end, seed)
-        for seed in size.seeds
-        for network in _NETWORKS
-        for group_size, end in [(1, 0), *((p, end) for p in size.group_sizes for end in size.ends)]
-    ]
-    trainings = [
-        Training(
-            {"network": network, "group_size": group_size, "end": end, "seed": seed},
-            _train,
-            configure(network, group_size, end, seed, size),
+    def config(self, network: Network, group_size: int, end: int, seed: int) -> SignalConfig:
+        """The paper's settings at these sizes."""
+        preset = read_preset(f"experiment2_{network}", SignalConfig)
+        return replace(
+            preset,
+            num_samples=self.num_samples,
+            max_num_iterations=self.max_num_iterations,
+            steps_per_eval=max(self.max_num_iterations // self.curve_points, 1),
+            interval_size=group_size,
+            network=replace(preset.network, hidden_dim=self.hidden_dim),
+            adjustment=replace(preset.adjustment, enabled=end > 0, end=end),
+            optimizer=OptimizerConfig("adam", self.lr),
+            machine=MachineConfig(seed, "cpu"),
+            vis="none",
         )
-        for network, group_size, end, seed in cases
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        parts = [
+            f"""## {figures["max_num_iterations"]} steps, {len(figures["seeds"])} seeds
+
+{figures["num_samples"]} samples, 4 hidden layers x {figures["hidden_dim"]}, Adam {figures["lr"]:g}. Relative DFT \
+error of every tone (Eq. 6) after the last step, mean over the seeds, ± the standard deviation over them; in the last \
+column the highest tone's as a mean over the whole training, which tells how soon it was learned also where it was \
+learned in the end.
+"""
+        ]
+        for network in NETWORKS:
+            groups = grouped(those(figures["trainings"], network=network), "group_size", "end")
+            tones = _tones(groups)
+            rows = []
+            for (group_size, end), runs in groups.items():
+                last = [spread(_errors(runs, tone, last=True), "error", ".3f") for tone in tones]
+                mean = spread(_errors(runs, tones[-1], last=False), "error", ".3f")
+                rows.append([str(group_size) if end else "", str(end), *last, spread(runs, "psnr"), mean])
+            head = ["p", "end", *(f"{tone} Hz" for tone in tones), "PSNR", f"{tones[-1]} Hz over the training"]
+            words = [
+                monotonicity(_means(groups, tones[-1], which == "last"), tones[-1], which) for which in ("last", "mean")
+            ]
+            few = coarse_groups(figures["num_samples"], figures["group_sizes"], tones[-1])
+            parts.append(f"### {network}\n\n{table(head, rows)}\n{' '.join(words)}{few}\n")
+        pictures = f"""![relative DFT errors over the training]({stem}_heat.png)
+
+![error of the highest tone against the number of balanced eigenvalues]({stem}_ends.png)
+"""
+        return "\n".join([*parts, pictures])
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        _draw_heat(figures, path.with_name(f"{path.name}_heat.png"))
+        _draw_ends(figures, path.with_name(f"{path.name}_ends.png"))
+
+
+Groups = Mapping[tuple[Any, ...], Sequence[Outcome]]
+
+
+def _tones(groups: Groups) -> list[str]:
+    return next(list(run["errors"]) for runs in groups.values() for run in finished(runs))
+
+
+def _errors(runs: Sequence[Outcome], tone: str, last: bool) -> list[Outcome]:
+    """A tone's error by seed: after the last step, or as a mean over the points of its curve."""
+    return [
+        {"seed": run["seed"], "error": (run["errors"][tone][-1] if last else statistics.mean(run["errors"][tone]))}
+        for run in finished(runs)
     ]
-    records = train_all(trainings, runs, jobs, tell)
-    return {**asdict(size), "trainings": records, "means": _means(finished(records))}
 
 
-def configure(network: Network, group_size: int, end: int, seed: int, size: Experiment2Size) -> SignalConfig:
-    """The paper's preset at another size."""
-    preset = read_preset(f"experiment2_{network}", SignalConfig)
-    return replace(
-        preset,
-        num_samples=size.num_samples,
-        max_num_iterations=size.num_iterations,
-        steps_per_eval=max(size.num_iterations // size.curve_points, 1),
-        interval_size=group_size,
-        network=replace(preset.network, hidden_dim=size.hidden_dim),
-        adjustment=replace(preset.adjustment, enabled=end > 0, end=end),
-        optimizer=OptimizerConfig("adam", size.lr),
-        machine=MachineConfig(seed, "cpu"),
-        vis="none",
+def _means(groups: Groups, tone: str, last: bool) -> list[tuple[int, int, float]]:
+    """Group size, end, and a tone's error as a mean over the seeds."""
+    return [
+        (p, end, statistics.mean(run["error"] for run in _errors(runs, tone, last)))
+        for (p, end), runs in groups.items()
+    ]
+
+
+def monotonicity(errors_of: list[tuple[int, int, float]], tone: str, which: str) -> str:
+    """In words: whether a tone's error falls with every further end; errors by group size and end."""
+    sentences = []
+    for group_size in sorted({p for p, end, _error in errors_of if end}):
+        own = sorted((end, error) for p, end, error in errors_of if end == 0 or p == group_size)
+        rises = [f"{before} to {after}" for (before, lower), (after, error) in pairwise(own) if error >= lower]
+        story = "falls with every step of end" if not rises else f"does not fall from end {', '.join(rises)}"
+        sentences.append(
+            f"p = {group_size}: the {which} error at {tone} Hz {story} ({own[0][1]:.3f} to {own[-1][1]:.3f})."
+        )
+    return " ".join(sentences)
+
+
+def coarse_groups(num_samples: int, group_sizes: Sequence[int], tone: str) -> str:
+    """In words: groups of which there are too few to tell a tone from a lower one; the signal is 2 units long."""
+    return "".join(
+        f" p = {p} leaves {num_samples // p} representatives for the {2 * float(tone):g} periods of {tone} Hz, fewer "
+        "than two each (the paper has more): their kernel takes it for a lower tone."
+        for p in sorted(group_sizes)
+        if num_samples // p < 4 * float(tone)
     )
 
 
-def _train(config: SignalConfig) -> Outcome:
+def _draw_heat(figures: Figures, path: Path) -> None:
+    """Heat maps of the DFT errors, a row for every network and group size."""
+    from iga_nerfstudio.benchmark.plots import heat_map, panels_of, save
+
+    ends = [0, *figures["ends"]]
+    rows = [(network, group_size) for network in NETWORKS for group_size in figures["group_sizes"]]
+    figure, axes = panels_of(len(ends), 2.4, 1.7, rows=len(rows))
+    for row, (network, group_size) in zip(axes, rows, strict=True):
+        for axis, end in zip(row, ends, strict=True):
+            runs = finished(those(figures["trainings"], network=network, end=end, group_size=group_size if end else 1))
+            tones = list(runs[0]["errors"])
+            errors = np.mean([[run["errors"][tone] for tone in tones] for run in runs], axis=0)
+            picture = heat_map(axis, errors.T, runs[0]["steps"], tones)
+            axis.set_title(f"{network}, " + (f"p = {group_size}, end {end}" if end else "plain"), fontsize="x-small")
+    figure.colorbar(picture, ax=axes, label="relative DFT error (Eq. 6)")
+    save(figure, path)
+
+
+def _draw_ends(figures: Figures, path: Path) -> None:
+    """Final errors of the two highest tones against end."""
+    from iga_nerfstudio.benchmark.plots import draw_curves
+
+    panels = {}
+    for network in NETWORKS:
+        groups = grouped(those(figures["trainings"], network=network), "group_size", "end")
+        panels[network] = {
+            f"p = {group_size}, {which} tone": [
+                (end, error)
+                for p, end, error in sorted(_means(groups, tone, last=True), key=lambda entry: entry[1])
+                if end == 0 or p == group_size
+            ]
+            for group_size in figures["group_sizes"]
+            for which, tone in zip(("second highest", "highest"), _tones(groups)[-2:], strict=True)
+        }
+    draw_curves(panels, path, "relative DFT error", over="end: balanced eigenvalues (0: plain)")
+
+
+def train_tones(config: SignalConfig) -> Outcome:
     """Train once; the curve of every tone's error."""
     record = load_signal_task(config).trainer().train()
     prefix = "dft_error/"
@@ -108,24 +213,12 @@ def _train(config: SignalConfig) -> Outcome:
     return {
         "psnr": record.evaluations["psnr"][1][-1],
         "steps": next(iter(tones.values()))[0],
-        "errors": {tone: values for tone, (_steps, values) in tones.items()},
+        "errors": {tone: [round(value, 4) for value in values] for tone, (_steps, values) in tones.items()},
     }
 
 
-def _means(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Final errors of every tone, means over seeds, of each network, group size and end."""
-    groups: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
-    for run in outcomes:
-        groups.setdefault((run["network"], run["group_size"], run["end"]), []).append(run)
-    return [
-        {
-            "network": network,
-            "group_size": group_size,
-            "end": end,
-            "psnr": statistics.mean(run["psnr"] for run in members),
-            "errors": {
-                tone: statistics.mean(run["errors"][tone][-1] for run in members) for tone in members[0]["errors"]
-            },
-        }
-        for (network, group_size, end), members in groups.items()
-    ]
+PRESETS = {
+    "smoke": Experiment2((3,), (8,), (0,), 256, 24, 60, 1e-3, 6),
+    "cpu": Experiment2((1, 3, 5, 7), (1, 4, 8), (0, 1, 2), 512, 128, 2000, 3e-4),
+    "full": Experiment2(),
+}

@@ -19,7 +19,18 @@ from iga_nerfstudio.benchmark.studies.photographs import (
 )
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.sweep import Outcome
-from iga_nerfstudio.benchmark.tables import count, differences, gain, mean, number, spread, table, those, with_gain
+from iga_nerfstudio.benchmark.tables import (
+    count,
+    differences,
+    gain,
+    gains_row,
+    mean,
+    number,
+    spread,
+    table,
+    those,
+    with_gain,
+)
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.networks import FourierReparameterisation
 from iga_nerfstudio.networks.builder import NetworkKind
@@ -146,6 +157,16 @@ class Images(Photographs):
             rows = [_row(own, those(runs, network=own[0]["network"]), figures) for own in by_entry(runs).values()]
             parts.append(f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{_words(runs)}")
         return "\n".join(parts)
+
+    @classmethod
+    def gains(cls, figures: Figures) -> list[list[str]]:
+        # The others are judged in the study of balances, at what is the default.
+        rows = []
+        for network in [name for name in figures["networks"] if name not in ("relu", "pe", "siren")]:
+            own = [those(figures["judged"], network=network, optimizer=name) for name in ("adam", "muon")]
+            pairs = [(those(runs, variant="plain"), those(runs, variant="iga")) for runs in own]
+            rows.append(gains_row(f"images, {network}: PSNR", pairs, "psnr", "image"))
+        return rows
 
 
 def _row(own: list[Outcome], of_network: list[Outcome], figures: Figures) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the studies of photographs share: data, sizes, settings of the paper, and rates chosen before they are judged."""
+"""What the studies of photographs share: data, sizes, the paper's settings, and rates chosen before they are judged."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from iga_nerfstudio.benchmark.curves import steps_to_quality
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind, mean_curve
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import differences, fraction, gain, spread, table, those
+from iga_nerfstudio.benchmark.tables import differences, fraction, gain, gains_row, spread, table, those
 
 if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
     from nerfstudio.engine.trainer import TrainerConfig
@@ -208,6 +208,15 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
                 }
             picture = path.with_name(f"{path.name}_{scene}_gains.png")
             draw_curves(panels, picture, "test PSNR over plain training's (dB)")
+
+    @classmethod
+    def gains(cls, figures: Figures) -> list[list[str]]:
+        rows = []
+        for scene in figures["data"]:
+            own = [_at_common_rate(those(figures["trainings"], scene=scene), name) for name in RATES]
+            pairs = [(those(runs, variant="plain"), those(runs, variant="heaviest")) for runs in own]
+            rows.append(gains_row(f"NeRF of {scene} at 50x50: PSNR", pairs, "psnr", "scene"))
+        return rows
 
 
 def _at_common_rate(runs: Sequence[Outcome], optimizer: OptimizerKind) -> list[Outcome]:

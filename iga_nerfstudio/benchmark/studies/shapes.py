@@ -13,7 +13,7 @@ from iga_nerfstudio.benchmark.studies.images import NAMES, sizes
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import count, differences, gain, grouped, number, spread, table, those
+from iga_nerfstudio.benchmark.tables import count, differences, gain, gains_row, grouped, number, spread, table, those
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig
 from iga_nerfstudio.tasks.sdf import SDFConfig, load_shape_task
@@ -29,8 +29,8 @@ COLUMNS = (
 HEADER = """# Shapes with and without the adjustment
 
 Occupancy. IoU after the last step and at the best evaluation; Chamfer distances of the marching cubes mesh, half the
-longest side of the true mesh being 1: the mean nearest distance of both directions, and the sum of both directions' mean
-squares. Means over the seeds, ± the standard deviation over them.
+longest side of the true mesh being 1: the mean nearest distance of both directions, and the sum of both directions'
+mean squares. Means over the seeds, ± the standard deviation over them.
 
 The paper's columns are its Tables 12 and 13, whose averages are Table 2: 512^3, 3 hidden layers x 256, 200 epochs of
 Adam, the best IoU of a training, on predictions gathered during an epoch. It does not say how its Chamfer distance is
@@ -143,6 +143,15 @@ voxels, seeds {", ".join(map(str, figures["seeds"]))}. {sizes(figures, FULL)}
                 rows += [_row("mean", own, runs) for own in grouped(runs, "network", "variant").values()]
             parts.append(f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{_words(runs)}")
         return "\n".join(parts)
+
+    @classmethod
+    def gains(cls, figures: Figures) -> list[list[str]]:
+        rows = []
+        for network in figures["networks"]:
+            own = [those(figures["trainings"], network=network, optimizer=name) for name in ("adam", "muon")]
+            pairs = [(those(runs, variant="plain"), those(runs, variant="iga")) for runs in own]
+            rows.append(gains_row(f"shapes, {network}: IoU", pairs, "iou", "shape"))
+        return rows
 
 
 def _row(name: str, own: list[Outcome], runs: list[Outcome]) -> list[str]:
