@@ -89,8 +89,8 @@ class All:
     """Folder of the photographs, <name>.png."""
     meshes: Path | None = None
     """Folder of the meshes, <name>.ply; shapes are left out if not given."""
-    scenes: Path | None = None
-    """Folder of Blender scenes; NeRFs are left out if not given."""
+    scenes: tuple[Path, ...] = ()
+    """Folders of Blender scenes; NeRFs are left out if none is given."""
     jobs: int | None = None
     """Trainings at once, one CPU thread each; two, or one on a GPU, if not given."""
     records: Path = RECORDS
@@ -100,13 +100,13 @@ class All:
 
     def run(self, console: Console) -> None:
         """Do it."""
-        data = {"images": self.data, "ablations": self.data, "balance": self.data}
-        data |= {"shapes": self.meshes, "nerf": self.scenes}  # type: ignore[dict-item]
+        data: dict[str, Any] = {"images": self.data, "ablations": self.data, "balance": self.data}
+        data |= {"shapes": self.meshes, "nerf": self.scenes or None}
         for name in ("experiment1", "experiment2", *data):
-            study = STUDIES[name][self.preset]
             if name in data and data[name] is None:
                 console.print(f"not run: {name} (no folder given)")
                 continue
+            study = STUDIES[name][self.preset]
             study = replace(study, data=data[name]) if name in data else study
             Comparison(study, self.output / f"{name}.json", self.jobs, self.records).run(console)
 

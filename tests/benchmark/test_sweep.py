@@ -19,13 +19,13 @@ from nerfstudio.engine.trainer import TrainerConfig
 from PIL import Image
 
 from iga_nerfstudio.benchmark import sweep
-from iga_nerfstudio.benchmark.record import finished, render_page, write_result
 from iga_nerfstudio.benchmark.sweep import PLACES, Training, as_plain, train_all
+from iga_nerfstudio.benchmark.tables import finished
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
 from iga_nerfstudio.tasks.image import ImageConfig
 from iga_nerfstudio.tasks.sdf import SDFConfig
 from iga_nerfstudio.tasks.signal import SignalConfig
-from tests.benchmark.sweep_trainings import constant, slow_square, square
+from tests.benchmark.sweep_trainings import constant, perfect, slow_square, square
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,6 +95,22 @@ def test_data_count_by_their_contents(tmp_path: Path) -> None:
     assert Training({}, square, {"data": tmp_path / "a" / "x.txt"}).key != first
 
 
+def test_what_trainings_leave_beside_the_data_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("one")
+    key = Training({}, square, {"data": tmp_path}).key
+    (tmp_path / "downscaled_2").mkdir()
+    (tmp_path / "downscaled_2" / "x.txt").write_text("one")
+    (tmp_path / ".x.7.part.txt").write_text("on")
+    assert Training({}, square, {"data": tmp_path}).key == key
+
+
+def test_another_study_takes_up_the_same_training(tmp_path: Path) -> None:
+    told: list[str] = []
+    train_all([Training({"study": "one"}, square, 3)], tmp_path, 1, told.append)
+    (found,) = train_all([Training({"study": "other"}, square, 3)], tmp_path, 1, told.append)
+    assert (found["study"], found["psnr"], len(told)) == ("other", 9, 1)
+
+
 def test_the_function_and_the_version_count(monkeypatch: pytest.MonkeyPatch) -> None:
     key = Training({}, square, 1).key
     assert Training({}, slow_square, 1).key != key
@@ -130,10 +146,11 @@ def test_one_that_diverged_is_kept_as_such_and_counted_nowhere(tmp_path: Path) -
     assert "diverged (too much)" in told[-1]
     assert train_all(trainings(2, 13), tmp_path / "runs", 1, told.append) == found
     assert len(told) == 2
-    write_result(tmp_path / "results" / "study.json", {"trainings": found})
-    page = render_page(tmp_path / "results", "study", "# A study", lambda figures, _: "")
-    assert page is not None
-    assert "1 of 2 trainings diverged; no mean counts them." in page
+
+
+def test_one_whose_numbers_are_not_finite_has_diverged(tmp_path: Path) -> None:
+    (found,) = train_all([Training({}, perfect, 1)], tmp_path, 1, lambda _: None)
+    assert found["diverged"] == "psnr is inf after the last step"
 
 
 def test_of_two_that_are_the_same_one_is_run_and_each_keeps_its_labels(tmp_path: Path) -> None:
@@ -158,10 +175,6 @@ def test_every_record_has_a_provenance_of_its_own(tmp_path: Path) -> None:
     assert source == found["provenance"]
     assert {"commit", "command", "machine", "versions", "started", "finished", "uncommitted_changes"} <= set(source)
     assert source["machine"]["threads"] == 1
-    write_result(tmp_path / "results" / "study.json", {"trainings": [found]})
-    page = render_page(tmp_path / "results", "study", "# A study", lambda figures, _: "")
-    assert page is not None
-    assert f"trained at {source['commit'][:10]}" in page
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same(tmp_path: Path) -> None:

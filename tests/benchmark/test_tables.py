@@ -1,111 +1,92 @@
-"""The paper's tables: what the commands make of a budget and options, and what stands beside our numbers."""
+"""Numbers of tables: means, their spread over seeds, gains case by case; and what curves say."""
 
 from __future__ import annotations
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 
-from iga_nerfstudio.benchmark import ablations, cli, images, nerf_pair, shapes
-from iga_nerfstudio.benchmark.cost_page import paper_cost
-from iga_nerfstudio.benchmark.nerf_pair import command_of_run, measure_nerf_pair
-from iga_nerfstudio.benchmark.paper import IMAGES, MESHES
-from iga_nerfstudio.benchmark.record import table, with_gain
-from iga_nerfstudio.benchmark.tables_page import (
-    PAPER_IMAGES,
-    PAPER_NERF,
-    PAPER_SHAPES,
-    images_table,
-    nerf_table,
-    shapes_table,
+from iga_nerfstudio.benchmark.curves import steps_to_quality, value_at
+from iga_nerfstudio.benchmark.paper import IMAGES, KODAK, MESHES, mean_over
+from iga_nerfstudio.benchmark.tables import (
+    count,
+    differences,
+    fraction,
+    gain,
+    gains_row,
+    grouped,
+    mean,
+    number,
+    spread,
+    table,
+    those,
+    with_gain,
 )
 
 
-def size_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Any, tuple[Any, ...]]:
-    """The size that a command line measures, and what else the measurement is given."""
-    asked: list[Any] = []
-    for module in (ablations, images, shapes, nerf_pair):
-        name = f"measure_{module.__name__.split('.')[-1]}"
-        monkeypatch.setattr(module, name, lambda *given: asked.append(given) or {})
-    command = tyro.extras.subcommand_cli_from_dict(cli.COMMANDS, args=list(words))
-    assert command.measure() == {"budget": command.budget}
-    ((_data, size, *rest),) = asked
-    return size, tuple(rest)
+def run(image: str, seed: int, psnr: float | None) -> dict[str, Any]:
+    return {"image": image, "seed": seed} | ({"diverged": "NaN"} if psnr is None else {"psnr": psnr})
 
 
-def test_without_options_the_budget_is_that_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert size_of(monkeypatch, "images", "--data", "d") == (images.SIZES["cpu"], (Path("outputs/bench/images"), 2))
-    assert size_of(monkeypatch, "shapes", "--data", "d")[0] == shapes.SIZES["cpu"]
-    assert size_of(monkeypatch, "nerf-pair", "--data", "d")[0] == nerf_pair.SIZES["cpu"]
+PLAIN = [run("a", 1, 10.0), run("b", 1, 20.0), run("a", 2, 12.0), run("b", 2, 22.0)]
+OURS = [run("a", 1, 13.0), run("b", 1, 19.0), run("a", 2, 13.0), run("b", 2, 25.0)]
 
 
-def test_options_override_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "images --data d --max-side 96 --max-num-iterations 1000 --variants plain iga fr bn --seed 7 --jobs 3"
-    size, (_runs, jobs) = size_of(monkeypatch, *line.split())
-    assert (size.max_side, size.num_iterations, size.variants) == (96, 1000, ("plain", "iga", "fr", "bn"))
-    assert (size.hidden_dim, size.images, size.seed, jobs) == (64, ("kodim01", "kodim02", "kodim03"), 7, 3)
-    line = "shapes --data d --budget full --max-num-iterations 30 --networks pe --shapes bunny"
-    size, _ = size_of(monkeypatch, *line.split())
-    assert (size.num_iterations, size.num_epochs, size.networks, size.shapes) == (30, None, ("pe",), ("bunny",))
-    assert (size.resolution, size.optimizer) == (512, "adam")
-    size, _ = size_of(
-        monkeypatch,
-        *["nerf-pair", "--data", "d", "--downscale-factor", "8", "--max-num-iterations", "60", "--seeds", "1", "2"],
-    )
-    assert (size.method, size.num_iterations, size.downscale_factor, size.seeds) == ("iga-nerf-tiny", 60, 8, (1, 2))
-    # Fewer steps than the paper's have its whole decay all the same.
-    size, _ = size_of(monkeypatch, *["nerf-pair", "--data", "d", "--budget", "full", "--max-num-iterations", "60"])
-    assert (size.decay_steps, size.method) == (None, "iga-nerf")
+def test_columns_without_a_number_are_left_out() -> None:
+    assert table(["a", "b", "c"], [["1", "", ""], ["", "", "2"]]) == "| a | c |\n| --- | --- |\n| 1 |  |\n|  | 2 |\n"
 
 
-@pytest.mark.parametrize(("found", "jobs"), [("cuda", 1), ("cpu", 2)])
-def test_the_full_budget_takes_a_gpu_where_there_is_one(found: str, jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "default_device", lambda: found)
-    size, (_runs, given) = size_of(monkeypatch, "images", "--data", "d", "--budget", "full")
-    assert (size.device, given) == (found, jobs)
-    assert images.configure(images.Setting("p", "pe", "iga", "adam", 1e-3), size).machine.device_type == found
-    size, _ = size_of(monkeypatch, "shapes", "--data", "d", "--budget", "full")
-    assert shapes.configure("pe", True, size, Path()).machine.device_type == found
-    size, (_runs, given) = size_of(monkeypatch, "ablations", "--data", "d", "--budget", "full")
-    assert (size.device, given) == (found, jobs)
-    assert ablations.configure("pe", "plain", size).machine.device_type == found
-    size, (_runs, given) = size_of(monkeypatch, "images", "--data", "d")
-    assert (size.device, given) == ("cpu", 2)
+def test_the_spread_is_that_of_the_seeds_means() -> None:
+    assert mean(PLAIN, "psnr") == 16.0
+    assert spread(PLAIN, "psnr") == "16.00 ± 1.41"  # of 15 and 17, not of four numbers
+    assert spread(PLAIN[:2], "psnr", ".1f") == "15.0"  # one seed has none
+    assert spread(PLAIN, "ssim") == ""
 
 
-def test_the_full_budget_of_nerf_is_the_papers() -> None:
-    full = nerf_pair.SIZES["full"]
-    method, settings, parser = command_of_run(Path("data/ficus"), full, 42, True, Path("runs"))
-    assert method == "iga-nerf"
-    assert settings["--max-num-iterations"] == 200_000
-    assert settings["--optimizers.fields.scheduler.decay-steps"] == 250_000
-    assert settings["--pipeline.model.adjustment.end"] == 30
-    assert parser == ("iga-blender", "--downscale-factor", 2, "--test-skip", 8)
-    assert full.seeds == (42,)
+def test_what_diverged_is_told_and_counted_nowhere() -> None:
+    runs = [*PLAIN[:2], run("a", 2, None)]
+    assert mean(runs, "psnr") == 15.0
+    assert spread(runs, "psnr") == "15.00, 1 diverged"
+    assert spread([run("a", 1, None)], "psnr") == "1 diverged"
+    assert len(differences(OURS, runs, "psnr", "image")) == 2
 
 
-def test_runs_of_a_nerf_at_other_sizes_have_other_folders() -> None:
-    sizes = [
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 5),
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 6),
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 5, None, 2),
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 5, None, 1, 2),
-    ]
-    names = {command_of_run(Path("lego"), size, 42, True, Path("runs"))[1]["--timestamp"] for size in sizes}
-    assert len(names) == len(sizes)
-    tiny = command_of_run(Path("ficus"), sizes[0], 42, True, Path("runs"))[1]
-    assert tiny["--optimizers.fields.scheduler.decay-steps"] == 5
-    assert "--pipeline.model.adjustment.end" not in tiny
+def test_gains_are_of_the_same_case_and_seed() -> None:
+    found = differences(reversed(OURS), PLAIN, "psnr", "image")
+    assert sorted(one["difference"] for one in found) == [-1.0, 1.0, 3.0, 3.0]
+    assert gain(found) == "+1.50 ± 0.71 (3 of 4)"  # seeds' means: 1 and 2
+    assert count(found) == "3 of 4"
+    assert gain([]) == ""
+    assert gains_row("x", [(PLAIN, OURS), ([], [])], "psnr", "image") == ["x", "16.00", "17.50: +1.50 ± 0.71 (3 of 4)", "", ""]  # fmt: skip
 
 
-def test_a_missing_scene_or_seed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="There is no scene"):
-        measure_nerf_pair(tmp_path, nerf_pair.SIZES["smoke"], tmp_path)
-    with pytest.raises(ValueError, match="at least one seed"):
-        measure_nerf_pair(tmp_path, nerf_pair.NerfPairSize("iga-nerf-tiny", 5, seeds=()), tmp_path)
+def test_trainings_are_found_by_their_labels() -> None:
+    assert those(PLAIN, image="a", seed=2) == [PLAIN[2]]
+    assert list(grouped(PLAIN, "image")) == [("a",), ("b",)]
+
+
+def test_numbers_that_are_not_there_are_not_written() -> None:
+    assert (number(None), number(1.234, ".1f"), fraction(None), fraction(0.5)) == ("", "1.2", "not reached", "0.50")
+    assert with_gain(None, 1.0) == ""
+    assert with_gain(2.0, None) == with_gain(2.0, 2.0) == "2.00"
+    assert with_gain(2.5, 3.0) == "2.50 (-0.50)"
+
+
+def test_quality_is_reached_between_two_points_of_the_curve() -> None:
+    curve = [(100, 20.0), (200, 22.0), (300, 21.0), (400, 24.0)]
+    assert steps_to_quality(curve, 19.0) == 100
+    assert steps_to_quality(curve, 21.5) == 175
+    assert steps_to_quality(curve, 23.0) == pytest.approx(366.667, abs=1e-3)
+    assert steps_to_quality(curve, 25.0) is None
+    assert [value_at(curve, step) for step in (100, 150, 999)] == [20.0, 21.0, 24.0]
+
+
+def test_the_papers_mean_is_over_the_images_that_were_trained() -> None:
+    rows = IMAGES["psnr"]
+    assert mean_over(rows, ("pe", "iga"), ["kodim01", "kodim03"], KODAK) == pytest.approx((29.17 + 37.91) / 2)
+    assert mean_over(rows, ("pe", "iga"), ["mine"], KODAK) is None
+    assert mean_over(rows, ("finer", "iga"), ["kodim01"], KODAK) is None
 
 
 def test_the_papers_rows_have_the_averages_that_it_prints() -> None:
@@ -121,100 +102,3 @@ def test_the_papers_rows_have_the_averages_that_it_prints() -> None:
     assert lpips == pytest.approx({"relu": 0.5549, "pe": 0.0938, "siren": 0.0668}, abs=1e-4)
     assert statistics.mean(MESHES["iou"]["pe", "iga"]) == pytest.approx(0.9970, abs=1e-4)
     assert statistics.mean(MESHES["chamfer"]["siren", "plain"]) == pytest.approx(5.6881e-6, abs=1e-9)
-
-
-def image_figures(**changes: Any) -> dict[str, Any]:
-    means = [
-        {"network": network, "optimizer": optimizer, "variant": variant, "lr": 0.001, "psnr": psnr, "best_psnr": psnr}
-        for network, optimizer, variant, psnr in (
-            ("pe", "adam", "plain", 30.0), ("pe", "adam", "iga", 33.0), ("finer", "adam", "iga", 40.0),
-            ("pe", "muon", "iga", 41.0),
-        )
-    ]  # fmt: skip
-    size = {"images": ["kodim01", "kodim03"], "max_side": 96, "hidden_dim": 64, "num_iterations": 10, "seed": 1}
-    trainings = [
-        {"network": "pe", "optimizer": "adam", "variant": variant, "lr": lr, "image": image, "psnr": psnr}
-        for image, variant, lr, psnr in (
-            ("kodim01", "plain", 0.001, 30.0), ("kodim01", "iga", 0.001, 31.0), ("kodim01", "plain", 0.01, 32.0),
-            ("kodim03", "plain", 0.001, 30.0), ("kodim03", "iga", 0.001, 29.0),
-        )
-    ]  # fmt: skip
-    return size | {"means": means, "trainings": trainings} | changes
-
-
-def test_gains_are_counted_image_by_image_at_the_rates_of_the_table() -> None:
-    text = images_table(image_figures())
-    assert text.count("IGA has the higher PSNR: pe on 1 of 2.") == 1
-
-
-def test_the_papers_numbers_are_of_the_same_images() -> None:
-    text = images_table(image_figures())
-    plain, adjusted = (26.07 + 32.80) / 2, (29.17 + 37.91) / 2
-    assert f"| pe | IGA | 0.001 | 33.00 (+3.00) | 33.00 (+3.00) | {with_gain(adjusted, plain)} |" in text
-    assert "| finer | IGA | 0.001 | 40.00 | 40.00 | 35.55 (+0.43) |" in text
-    assert "| pe | IGA | 0.001 | 41.00 | 41.00 |\n" in text  # none under Muon
-    assert "paper: PSNR" not in images_table(image_figures(images=["photo"])).replace("35.55", "").split("### Muon")[1]
-    assert "| pe | plain | 0.001 | 30.00 | 30.00 |  |" in images_table(image_figures(images=["photo"]))
-
-
-def test_pages_say_whether_the_sizes_are_the_papers() -> None:
-    """By the full budgets' own values."""
-    for module, paper in ((images, PAPER_IMAGES), (shapes, PAPER_SHAPES), (nerf_pair, PAPER_NERF)):
-        full = module.SIZES["full"]  # type: ignore[attr-defined]
-        assert paper == {name: getattr(full, name) for name in paper}
-    assert "The sizes are not the paper's" in images_table(image_figures())
-    text = images_table(image_figures(budget="full", paper_rates=True, **PAPER_IMAGES))
-    assert "the paper's learning rates under Adam. Budget `full`. The sizes are the paper's." in text
-
-
-def test_shapes_have_their_mean_and_the_papers() -> None:
-    def run(shape: str, adjusted: bool, **outcome: Any) -> dict[str, Any]:
-        return {"shape": shape, "network": "pe", "adjusted": adjusted} | outcome
-
-    good = {"iou": 0.9, "best_iou": 0.95, "chamfer": 0.01, "chamfer_squared": 0.001}
-    trainings = [
-        run("bunny", False, **good),
-        run("lucy", False, iou=0.8, best_iou=0.8),  # without a surface
-        run("bunny", True, **good),
-        run("lucy", True, diverged="NaN"),
-    ]
-    figures = {
-        "shapes": ["bunny", "lucy"],
-        "trainings": trainings,
-        "seed": 1,
-        "optimizer": "muon",
-        "hidden_dim": 8,
-        "group_size": 64,
-    }
-    text = shapes_table(figures | {"resolution": 24, "groups_per_batch": 4, "num_iterations": 7})
-    assert "| bunny | pe | plain | 0.9000 | 0.9500 | 1.00e-02 | 1.00e-03 | 0.9985 | 7.74e-06 |" in text
-    assert "| mean | pe | plain | 0.8500 | 0.8750 |  |  | 0.9952 | 5.37e-06 |" in text
-    assert "| mean | pe | IGA | diverged |  |  |  | 0.9975 | 5.35e-06 |" in text
-    assert "IGA has the higher IoU: pe on 0 of 2." in text
-    assert "24^3, 7 steps" in text
-    full = {"resolution": 512, "group_size": 256, "groups_per_batch": 512, "num_iterations": None, "num_epochs": 200}
-    assert "512^3, 200 epochs" in shapes_table(figures | full)
-
-
-def test_nerfs_have_the_papers_rows_where_it_trained_on_the_scene() -> None:
-    run = {"seed": 1, "psnr": 20.0, "median_psnr": 21.0, "psnr_of_views": [19.0, 21.0], "coarse_psnr": 18.0}
-    gains = {"plain": 20.0, "adjusted": 20.0, "gain": 0.0}
-    figures = {
-        "scene": "lego",
-        **PAPER_NERF,
-        "runs": [run | {"adjusted": False}, run | {"adjusted": True, "ssim": 0.5}],
-        "mean_over_seeds": {"psnr": gains, "median_psnr": gains},
-    }
-    text = nerf_table(figures)
-    assert "| 1 | IGA | 20.00 | 21.00 | 19.0 | 0.5000 |  | 18.00 |" in text
-    assert "| paper | IGA | 31.83 |  |  | 0.9648 | 0.017 |  |" in text
-    assert "one of 8 test views. The sizes are the paper's." in text
-    assert "| paper |" not in nerf_table(figures | {"scene": "mine"})
-
-
-def test_columns_without_a_number_are_left_out() -> None:
-    assert table(["a", "b", "c"], [["1", "", ""], ["", "", "2"]]) == "| a | c |\n| --- | --- |\n| 1 |  |\n|  | 2 |\n"
-
-
-def test_the_papers_cost_is_a_ratio() -> None:
-    assert "| signals (1D) | 0.028 s | 965 MB | 1.57 | 1.63 x | 6.61 | 6.07 x |" in paper_cost()

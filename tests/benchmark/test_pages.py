@@ -1,0 +1,190 @@
+"""Results say where they come from, pages say what results say, and the command line is made of settings."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import trimesh
+import tyro
+
+from iga_nerfstudio.benchmark import cli, pages
+from iga_nerfstudio.benchmark.cli import MEASUREMENTS, STUDIES, commands, main
+from iga_nerfstudio.benchmark.pages import BEGIN, END, PAGES, Page, check_pages, write_pages
+from iga_nerfstudio.benchmark.record import write_result
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
+from iga_nerfstudio.benchmark.sweep import train_all
+from tests.benchmark.studies import write_photographs
+from tests.benchmark.test_sweep import trainings
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Squares(Study):
+    """Squares of numbers.
+
+    Attributes:
+        numbers: What to square.
+    """
+
+    name: ClassVar[str] = "squares"
+    numbers: tuple[int, ...] = (2, 3)
+
+    def measure(self, train: Train) -> Figures:
+        return {"trainings": train(trainings(*self.numbers))}
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        return f"## Up to {max(figures['numbers'])}\n\nSquares {[run.get('psnr') for run in figures['trainings']]}.\n"
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        path.with_name(f"{path.name}.png").write_bytes(b"picture")
+
+    @classmethod
+    def gains(cls, figures: Figures) -> list[list[str]]:
+        return [["squares", "1.00", f"{figures['trainings'][0]['psnr']:.2f}", "", ""]]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project of one page, measured."""
+    monkeypatch.setattr(pages, "PAGES", {"results/squares": Page("# Squares\n", ("Text.\n", Squares))})
+    measure(tmp_path, Squares())
+    (tmp_path / "README.md").write_text(f"# Project\n\n{BEGIN}old\n{END}\nend\n")
+    write_pages(tmp_path / "results", tmp_path)
+    return tmp_path
+
+
+def measure(root: Path, study: Study) -> None:
+    figures = study.measure(lambda asked: train_all(asked, root / "records", 1, lambda _: None))
+    write_result(root / "results" / f"{study.name}.json", study.settings() | figures)
+
+
+def test_a_result_says_where_it_comes_from_and_has_a_line_for_every_training(tmp_path: Path) -> None:
+    measure(tmp_path, Squares())
+    text = (tmp_path / "results" / "squares.json").read_text()
+    written = json.loads(text)
+    assert written["figures"]["numbers"] == [2, 3]
+    assert {"command", "commit", "machine", "versions", "finished", "uncommitted_changes"} == set(written["provenance"])
+    assert len([line for line in text.splitlines() if line.startswith('{"number"')]) == 2
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="cannot be written"):
+        write_result(tmp_path / "file" / "figure.json", {})
+
+
+def test_a_page_is_what_its_results_say(root: Path) -> None:
+    text = (root / "docs" / "results" / "squares.md").read_text()
+    assert text.startswith("# Squares\n")
+    assert "## Up to 3\n\nSquares [4, 9]." in text
+    commit = json.loads((root / "results" / "squares.json").read_text())["provenance"]["commit"][:10]
+    assert re.search(rf"commit {commit}, trained at {commit}.*Data: `squares.json`, 2 trainings\.", text)
+    assert (root / "docs" / "results" / "squares.png").read_bytes() == b"picture"
+    assert (root / "README.md").read_text() == (
+        f"# Project\n\n{BEGIN}|  | Adam | Adam + IGA | from |\n| --- | --- | --- | --- |\n"
+        f"| squares | 1.00 | 4.00 | [squares](docs/results/squares.md) |\n{END}\nend\n"
+    )
+
+
+def test_one_that_diverged_is_counted_below(root: Path) -> None:
+    measure(root, Squares((2, 13)))
+    write_pages(root / "results", root)
+    text = (root / "docs" / "results" / "squares.md").read_text()
+    assert "1 of 2 trainings diverged; no mean counts them." in text
+
+
+def test_a_page_that_says_something_else_is_found(root: Path) -> None:
+    assert check_pages(root / "results", root) == 2
+    page = root / "docs" / "results" / "squares.md"
+    page.write_text(page.read_text().replace("[4, 9]", "[4, 8]"))
+    with pytest.raises(ValueError, match=r"squares.md:\d+: it says 'Squares \[4, 8\].', the results say .*\[4, 9\]"):
+        check_pages(root / "results", root)
+    write_pages(root / "results", root)
+    readme = root / "README.md"
+    readme.write_text(readme.read_text().replace("4.00", "5.00"))
+    with pytest.raises(ValueError, match=r"README.md:5"):
+        check_pages(root / "results", root)
+    write_pages(root / "results", root)
+    (root / "results" / "squares.json").rename(root / "results" / "other.json")
+    with pytest.raises(ValueError, match="There is no result in .*Measure first"):
+        check_pages(root / "results", root)
+
+
+def test_the_committed_pages_are_those_of_the_committed_results() -> None:
+    assert check_pages(ROOT / "benchmarks" / "results", ROOT) > 5
+
+
+def test_every_result_that_is_committed_is_on_a_page() -> None:
+    names = {part.name for page in PAGES.values() for part in page.parts if not isinstance(part, str)}
+    assert {path.stem for path in (ROOT / "benchmarks" / "results").iterdir()} <= names
+
+
+def test_the_command_fails_in_one_line(tmp_path: Path) -> None:
+    command = Path(sys.executable).parent / "iga-bench"
+    result = subprocess.run([command, "report", "--results", tmp_path], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Measure first" in result.stdout
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def chosen(*words: str) -> Any:
+    """The command that a line names, from its settings alone."""
+    return tyro.cli(commands(), args=list(words))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_setting_of_a_study_is_an_option_of_every_size(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for size, study in STUDIES[name].items():
+        with pytest.raises(SystemExit):
+            chosen(name, size, "--help")
+        text = capsys.readouterr().out
+        for field in fields(study):
+            assert f"--{field.name.replace('_', '-')}" in text
+            # Its meaning stands beside it.
+            assert re.search(rf"^\s*{field.name}: \S", "\n".join(kind.__doc__ or "" for kind in type(study).__mro__), re.M)
+
+
+def test_options_override_a_size() -> None:
+    command = chosen(*"images cpu --data d --max-side 48 --variants plain iga --seeds 7 8 --jobs 3".split())
+    assert (command.study.max_side, command.study.variants, command.study.seeds) == (48, ("plain", "iga"), (7, 8))
+    assert (command.study.hidden_dim, command.jobs, command.output) == (64, 3, None)
+    command = chosen(*"shapes full --data d --networks pe --output x.json".split())
+    assert (command.study.networks, command.study.resolution, command.output) == (("pe",), 512, Path("x.json"))
+
+
+def test_measurements_have_their_settings_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, study in MEASUREMENTS.items():
+        with pytest.raises(SystemExit):
+            chosen(name, "--help")
+        text = capsys.readouterr().out
+        assert all(f"--{field.name.replace('_', '-')}" in text for field in fields(study))
+
+
+def test_all_of_them_by_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each at its size, into files of its own, and then on pages."""
+    write_photographs(tmp_path, "kodim01", "kodim02")
+    trimesh.creation.icosphere(2).export(tmp_path / "bunny.ply")
+    monkeypatch.chdir(tmp_path)
+    bench(monkeypatch, "all", "smoke", "--data", ".", "--meshes", ".", "--jobs", "1")
+    assert "not run: nerf (no folder given)" in capsys.readouterr().out
+    written = {path.stem: json.loads(path.read_text())["figures"] for path in cli.RESULTS.iterdir()}
+    assert set(written) == {"experiment1", "experiment2", "ablations", "images", "balance", "shapes"}
+    assert {run["network"] for run in written["images"]["judged"]} == {"relu", "pe", "siren"}
+    bench(monkeypatch, "report")
+    bench(monkeypatch, "check")
+    assert "6 pages say what the results say." in capsys.readouterr().out
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    """Call the command."""
+    monkeypatch.setattr("sys.argv", ["iga-bench", *words])
+    main()
