@@ -109,11 +109,11 @@ def test_a_page_that_says_something_else_is_found(root: Path) -> None:
     write_pages(root / "results", root)
     readme = root / "README.md"
     readme.write_text(readme.read_text().replace("4.00", "5.00"))
-    with pytest.raises(ValueError, match=r"README.md:5"):
+    with pytest.raises(ValueError, match=r"README.md:6"):
         check_pages(root / "results", root)
     write_pages(root / "results", root)
     (root / "results" / "squares.json").rename(root / "results" / "other.json")
-    with pytest.raises(ValueError, match="There is no result in .*Measure first"):
+    with pytest.raises(ValueError, match=r"There is no result in .*Measure first"):
         check_pages(root / "results", root)
 
 
@@ -148,14 +148,33 @@ def test_every_setting_of_a_study_is_an_option_of_every_size(name: str, capsys: 
         for field in fields(study):
             assert f"--{field.name.replace('_', '-')}" in text
             # Its meaning stands beside it.
-            assert re.search(rf"^\s*{field.name}: \S", "\n".join(kind.__doc__ or "" for kind in type(study).__mro__), re.M)
+            assert re.search(
+                rf"^\s*{field.name}: \S", "\n".join(kind.__doc__ or "" for kind in type(study).__mro__), re.M
+            )
 
 
 def test_options_override_a_size() -> None:
-    command = chosen(*"images cpu --data d --max-side 48 --variants plain iga --seeds 7 8 --jobs 3".split())
+    command = chosen(
+        *[
+            "images",
+            "cpu",
+            "--data",
+            "d",
+            "--max-side",
+            "48",
+            "--variants",
+            "plain",
+            "iga",
+            "--seeds",
+            "7",
+            "8",
+            "--jobs",
+            "3",
+        ]
+    )
     assert (command.study.max_side, command.study.variants, command.study.seeds) == (48, ("plain", "iga"), (7, 8))
     assert (command.study.hidden_dim, command.jobs, command.output) == (64, 3, None)
-    command = chosen(*"shapes full --data d --networks pe --output x.json".split())
+    command = chosen(*["shapes", "full", "--data", "d", "--networks", "pe", "--output", "x.json"])
     assert (command.study.networks, command.study.resolution, command.output) == (("pe",), 512, Path("x.json"))
 
 

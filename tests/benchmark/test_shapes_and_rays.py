@@ -111,7 +111,9 @@ class TestRays:
         figures["step_costs"]["heaviest"] = 1.5
         text = Rays.section(figures, "rays")
         # The mean curve goes from 20 to 23 and passes plain's 21 after a third.
-        assert "| heaviest | 23.00 ± 2.83 | +2.00 ± 1.41 (2 of 2) | +2.00 ± 1.41 (2 of 2) | 1.50 | 0.67 | 1.00 |" in text
+        assert (
+            "| heaviest | 23.00 ± 2.83 | +2.00 ± 1.41 (2 of 2) | +2.00 ± 1.41 (2 of 2) | 1.50 | 0.67 | 1.00 |" in text
+        )
         assert f"- heaviest: {VARIANTS['heaviest'].meaning}." in text
         assert "gain over plain on all scenes and seeds: heaviest +2.00 ± 1.41 (2 of 2) dB." in text
         Rays.draw(figures, tmp_path / "rays")

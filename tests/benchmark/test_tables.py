@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 import pytest
 
+from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.curves import steps_to_quality, value_at
-from iga_nerfstudio.benchmark.paper import IMAGES, KODAK, MESHES, mean_over
 from iga_nerfstudio.benchmark.tables import (
     count,
     differences,
@@ -58,7 +57,8 @@ def test_gains_are_of_the_same_case_and_seed() -> None:
     assert gain(found) == "+1.50 ± 0.71 (3 of 4)"  # seeds' means: 1 and 2
     assert count(found) == "3 of 4"
     assert gain([]) == ""
-    assert gains_row("x", [(PLAIN, OURS), ([], [])], "psnr", "image") == ["x", "16.00", "17.50: +1.50 ± 0.71 (3 of 4)", "", ""]  # fmt: skip
+    row = gains_row("x", [(PLAIN, OURS), ([], [])], "psnr", "image")
+    assert row == ["x", "16.00", "17.50: +1.50 ± 0.71 (3 of 4)", "", ""]
 
 
 def test_trainings_are_found_by_their_labels() -> None:
@@ -83,22 +83,23 @@ def test_quality_is_reached_between_two_points_of_the_curve() -> None:
 
 
 def test_the_papers_mean_is_over_the_images_that_were_trained() -> None:
-    rows = IMAGES["psnr"]
-    assert mean_over(rows, ("pe", "iga"), ["kodim01", "kodim03"], KODAK) == pytest.approx((29.17 + 37.91) / 2)
-    assert mean_over(rows, ("pe", "iga"), ["mine"], KODAK) is None
-    assert mean_over(rows, ("finer", "iga"), ["kodim01"], KODAK) is None
+    assert paper.number("image", "pe", "iga", "psnr", ["kodim01", "kodim03"]) == pytest.approx((29.17 + 37.91) / 2)
+    assert paper.number("image", "pe", "iga", "psnr", ["mine"]) is None
+    assert paper.number("image", "finer", "iga", "psnr", ["kodim01"]) is None
+    assert paper.number("image", "finer", "iga", "psnr") == 35.55
 
 
 def test_the_papers_rows_have_the_averages_that_it_prints() -> None:
     """Tables 1 and 2; PE + FR and ReLU + BN by their rows."""
-    psnr = {row: round(statistics.mean(values), 2) for row, values in IMAGES["psnr"].items()}
     printed = {
         ("relu", "plain"): 21.78, ("relu", "fr"): 22.14, ("relu", "bn"): 22.51, ("relu", "iga"): 23.00,
         ("pe", "plain"): 28.64, ("pe", "fr"): 29.74, ("pe", "bn"): 28.78, ("pe", "iga"): 32.46,
         ("siren", "plain"): 32.65, ("siren", "fr"): 32.61, ("siren", "iga"): 33.48,
     }  # fmt: skip
-    assert psnr == pytest.approx(printed, abs=0.011)
-    lpips = {network: statistics.mean(IMAGES["lpips"][network, "iga"]) for network in ("relu", "pe", "siren")}
-    assert lpips == pytest.approx({"relu": 0.5549, "pe": 0.0938, "siren": 0.0668}, abs=1e-4)
-    assert statistics.mean(MESHES["iou"]["pe", "iga"]) == pytest.approx(0.9970, abs=1e-4)
-    assert statistics.mean(MESHES["chamfer"]["siren", "plain"]) == pytest.approx(5.6881e-6, abs=1e-9)
+    assert {row: paper.number("image", *row, "psnr", paper.KODAK) for row in printed} == pytest.approx(
+        printed, abs=0.011
+    )
+    lpips = [paper.number("image", network, "iga", "lpips", paper.KODAK) for network in ("relu", "pe", "siren")]
+    assert lpips == pytest.approx([0.5549, 0.0938, 0.0668], abs=1e-4)
+    assert paper.number("shape", "pe", "iga", "iou", paper.SHAPES) == pytest.approx(0.9970, abs=1e-4)
+    assert paper.number("shape", "siren", "plain", "chamfer", paper.SHAPES) == pytest.approx(5.6881e-6, abs=1e-9)

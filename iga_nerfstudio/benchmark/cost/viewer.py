@@ -13,8 +13,8 @@ from typing import Any
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.viewer.viewer import Viewer
 
-from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
 from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.trainer import find_port

@@ -118,9 +118,11 @@ class Ablations(Photographs):
         rows = []
         for case in CASES:
             ours = [_cell(those(runs, network=network), case) for network in NETWORKS]
-            theirs = paper.ABLATIONS.get(case)
-            plain = paper.ABLATIONS["plain"]
-            rows.append([case, *ours, *(map(with_gain, theirs, plain) if theirs else [""] * 3)])
+            theirs = [
+                with_gain(*(paper.number("ablation", network, name, "psnr") for name in (case, "plain")))
+                for network in NETWORKS
+            ]
+            rows.append([case, *ours, *theirs])
         return f"""## {", ".join(figures["images"])} at {figures["max_side"]} pixels, \
 {figures["max_num_iterations"]} steps
 

@@ -179,16 +179,15 @@ def _row(own: list[Outcome], of_network: list[Outcome], figures: Figures) -> lis
     cells += [number(mean(own, name), ".4f") for name in ("ssim", "ms_ssim", "lpips", "lpips_unscaled")]
     if own[0]["optimizer"] != "adam":
         return [*cells, "", "", "", ""]
-    psnr, theirs = (_paper_psnr(row, figures["images"]) for row in ((network, variant), (network, "plain")))
-    others = (
-        paper.mean_over(paper.IMAGES[metric], (network, variant), figures["images"], paper.KODAK)
-        for metric in ("ssim", "ms_ssim", "lpips")
-    )
+    psnr, theirs = (_paper(network, name, "psnr", figures) for name in (variant, "plain"))
+    others = (_paper(network, variant, metric, figures) for metric in ("ssim", "ms_ssim", "lpips"))
     return [*cells, with_gain(psnr, theirs), *(number(value, ".4f") for value in others)]
 
 
-def _paper_psnr(row: tuple[str, str], images: list[str]) -> float | None:
-    return paper.ACTIVATIONS.get(row, paper.mean_over(paper.IMAGES["psnr"], row, images, paper.KODAK))
+def _paper(network: str, variant: str, metric: str, figures: Figures) -> float | None:
+    """The paper's mean over the images; that over all of its own where it has no rows by image."""
+    mean_of_all = paper.number("image", network, variant, metric)
+    return mean_of_all or paper.number("image", network, variant, metric, figures["images"])
 
 
 def _words(runs: list[Outcome]) -> str:

@@ -166,7 +166,7 @@ def _row(name: str, own: list[Outcome], runs: list[Outcome]) -> list[str]:
     if own[0]["optimizer"] == "adam":
         shapes = list(dict.fromkeys(run["shape"] for run in own))
         theirs = [
-            number(paper.mean_over(paper.MESHES[metric], (network, variant), shapes, paper.SHAPES), how)
+            number(paper.number("shape", network, variant, metric, shapes), how)
             for metric, how in (("iou", ".4f"), ("chamfer", ".2e"))
         ]
     return [name, network, NAMES[variant], *ours, *theirs]
