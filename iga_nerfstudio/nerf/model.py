@@ -36,10 +36,11 @@ class AdjustmentConfig(RayAdjustmentConfig):
 
     granularity: Literal["ray", "sample"] = "ray"
     """What is adjusted: the gradient of the rendered ray colours, or of every sample's raw outputs."""
-    kernel_of: Literal["samples", "rays"] = "samples"
-    """What the kernel is of: the representatives' readouts, or the rendered colours of the rays, through the samples
-    that represent them; exactly so with num_representatives as large as a ray has samples. Rays that see nothing then
-    have no part in the kernel, and the readout is left aside."""
+    kernel_of: Literal["samples", "visible", "rays"] = "samples"
+    """What the kernel is of: the representatives' readouts (the paper's); the same times the opacity of their rays
+    ("visible"); or the rendered colours of the rays, through the samples that represent them, exactly so with
+    num_representatives as large as a ray has samples. Under the latter two, rays that see nothing have no part in the
+    kernel, and what teaches them emptiness is left as it is; under the last the readout is left aside."""
 
 
 @dataclass
@@ -114,7 +115,7 @@ class IGANerfModel(AdjustedRays, Model):
         if settings.kernel_of == "rays" and settings.granularity == "sample":
             raise ValueError(
                 "A kernel of rendered rays adjusts the gradient of ray colours. Use adjustment.granularity ray, or "
-                "adjustment.kernel_of samples."
+                "adjustment.kernel_of samples or visible."
             )
         # The resampler keeps the coarse bins and adds one more edge than it was asked for samples.
         samples_per_ray = self.config.num_coarse_samples + self.config.num_importance_samples + 1
@@ -208,6 +209,9 @@ class IGANerfModel(AdjustedRays, Model):
             self.latest_points = self.bounds.to_world(inputs[0].detach().reshape(-1, 3))
             if self.config.adjustment.kernel_of == "rays":
                 return inputs, chosen.gather(self._colour_gradients(raw, samples))
+            if self.config.adjustment.kernel_of == "visible":
+                opacity = scores.sum(-1)
+                return inputs, opacity if chosen.weights is None else chosen.weights * opacity[:, None]
             return inputs, chosen.weights
 
         return self.adjuster.adjust(values, representatives)

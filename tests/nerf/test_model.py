@@ -263,6 +263,28 @@ def test_a_kernel_of_rays_is_that_of_their_rendered_colours(make_pipeline, backg
     assert torch.allclose(model.adjuster.diagnostics.eigenvalues.double(), expected, rtol=1e-3, atol=1e-6 * expected[0])
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_kernel_of_what_is_visible_is_the_papers_by_the_opacity_of_rays(make_pipeline, count):
+    pipeline = make_pipeline(rays=10, kernel_of="visible", num_representatives=count, eigen_method="dense")
+    model, seen = pipeline.model, {}
+    combine = model.sampler_pdf.forward
+    model.sampler_pdf.forward = lambda *args, **settings: seen.setdefault("samples", combine(*args, **settings))
+    step_gradients(pipeline)
+    samples = seen["samples"]
+    raw = model.field_fine.raw_outputs(samples)
+    weights = samples.get_weights(IGANerfField.activate(raw)[1])[..., 0].detach()
+    heaviest = weights.topk(count, dim=1)
+    shares = heaviest.values / heaviest.values.sum(1, keepdim=True)
+    readouts = (sum_of_sigmoids(raw).gather(1, heaviest.indices) * shares).sum(1)
+    parameters = list(model.field_fine.parameters())
+    jacobian = torch.stack(
+        [torch.cat([g.flatten() for g in torch.autograd.grad(r, parameters, retain_graph=True)]) for r in readouts]
+    ).double()
+    jacobian *= weights.sum(1, keepdim=True)
+    expected = torch.linalg.eigvalsh(jacobian @ jacobian.T).flip(0)[:7]
+    assert torch.allclose(model.adjuster.diagnostics.eigenvalues.double(), expected, rtol=1e-3, atol=1e-6 * expected[0])
+
+
 def test_a_kernel_of_rays_does_not_go_with_adjusted_samples(make_pipeline):
     with pytest.raises(ValueError, match="granularity ray"):
         make_pipeline(kernel_of="rays", granularity="sample")

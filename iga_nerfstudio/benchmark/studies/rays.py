@@ -39,10 +39,9 @@ VARIANTS = {
     "heaviest": Variant("the sample of largest weight, as in the paper", {}),
     "heaviest-4": Variant("mean of the 4 heaviest samples, by their weights", {"num_representatives": 4}),
     "rays": Variant("the rendered colours of the rays, exactly", {"kernel_of": "rays", "num_representatives": FINE}),
-    "visible": Variant(
-        "the rendered colours through the heaviest sample: background rays are left out", {"kernel_of": "rays"}
-    ),
-    "visible-8": Variant(
+    "visible": Variant("the heaviest sample, times the opacity of its ray", {"kernel_of": "visible"}),
+    "rays-1": Variant("the rendered colours through the heaviest sample", {"kernel_of": "rays"}),
+    "rays-8": Variant(
         "the rendered colours through the 8 heaviest samples", {"kernel_of": "rays", "num_representatives": 8}
     ),
     "colours": Variant("the heaviest sample's colours without its density", {"readout": "colours"}),
@@ -88,7 +87,7 @@ class Rays(Study):
     name: ClassVar[str] = "rays"
 
     data: tuple[Path, ...]
-    variants: tuple[str, ...] = ("heaviest", "heaviest-4", "visible", "visible-8", "end-50")
+    variants: tuple[str, ...] = ("heaviest", "visible", "rays-8")
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")
     seeds: tuple[int, ...] = (42, 43, 44)
     downscale_factors: tuple[int, ...] = (8, 4)
