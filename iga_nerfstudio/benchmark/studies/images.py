@@ -82,7 +82,7 @@ class Images(Photographs):
         rates_on: The photograph on which learning rates are chosen.
         images: Those that are judged.
         networks: Networks to train.
-        variants: What to train of plain, IGA, FR and BN, where defined.
+        variants: What to train of plain, IGA and, under Adam and where defined, FR and BN.
         optimizers: Optimisers to train with, both along the paper's schedule.
         paper_rates: Under Adam train at the paper's learning rates, instead of the best of some.
         lpips_backbone: AlexNet weights for LPIPS; torch's cache, or a download, if not given.
@@ -109,7 +109,8 @@ class Images(Photographs):
         """What is compared."""
         for optimizer in self.optimizers:
             for network in self.networks:
-                for variant in NETWORKS[network]:
+                # The baselines are Adam's.
+                for variant in NETWORKS[network] if optimizer == "adam" else ("plain", "iga"):
                     if variant in self.variants:
                         labels = {"network": network, "optimizer": optimizer, "variant": variant}
                         rates = self.rates(network, variant, optimizer)
