@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -62,6 +64,47 @@ class IGANerfPipeline(VanillaPipeline):
         if wrap_here:
             self.world_size = world_size
             self._model = cast(Model, DistributedDataParallel(self._model, find_unused_parameters=True))
+
+    def get_average_image_metrics(
+        self,
+        data_loader: Any,
+        image_prefix: str,
+        step: int | None = None,
+        output_path: Path | None = None,
+        get_std: bool = False,
+    ) -> dict[str, Any]:
+        """As nerfstudio's; where it gives standard deviations too, as for ns-eval, also medians and every view.
+
+        Args:
+            data_loader: Cameras and views.
+            image_prefix: What the names of written pictures begin with.
+            step: The training's step.
+            output_path: Folder for the pictures, if they are to be written.
+            get_std: Whether to look at how views differ.
+
+        Returns:
+            Means over the views; with ``get_std``, ``<metric>_std``, ``<metric>_median``, and ``views``: the metrics of
+            each by the name of its file. One floater before one camera is seen there, and hidden in a mean.
+        """
+        views: dict[str, dict[str, float]] = {}
+        judge = self.model.get_image_metrics_and_images
+
+        def judged(outputs: Any, batch: dict[str, Any]) -> tuple[dict[str, float], Any]:
+            metrics, images = judge(outputs, batch)
+            file = Path(data_loader.input_dataset.image_filenames[int(batch["image_idx"])])
+            views[f"{file.parent.name}/{file.name}"] = {name: float(value) for name, value in metrics.items()}
+            return metrics, images
+
+        vars(self.model)["get_image_metrics_and_images"] = judged
+        try:
+            means = super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
+        finally:
+            del vars(self.model)["get_image_metrics_and_images"]
+        if not get_std:
+            return means
+        names = next(iter(views.values()))
+        medians = {f"{name}_median": statistics.median(view[name] for view in views.values()) for name in names}
+        return means | medians | {"views": views}
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """As nerfstudio's, which every command loads a checkpoint by.

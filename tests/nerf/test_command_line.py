@@ -95,6 +95,12 @@ def test_evaluation_and_rendering(trained, tmp_path):
     results = json.loads((tmp_path / "eval.json").read_text())["results"]
     assert 0 < results["psnr"] < 60
     assert -1 <= results["ssim"] <= 1
+    # Every view by the name of its file: what one floater costs is not hidden in the mean.
+    views = {name: view["psnr"] for name, view in results["views"].items()}
+    assert list(views) == [f"test/r_{i}.png" for i in range(len(views))]
+    assert len(set(views.values())) == len(views) > 1
+    assert results["psnr"] == pytest.approx(np.mean(list(views.values())), abs=1e-3)
+    assert results["psnr_median"] == pytest.approx(np.median(list(views.values())), abs=1e-3)
     result = run(
         "ns-render",
         "dataset",
