@@ -234,6 +234,7 @@ class IGANerfModel(AdjustedRays, Model):
         truth = self.renderer_rgb.blend_background(batch["image"].to(self.device))
         metrics: dict[str, Any] = {"psnr": peak_signal_noise_ratio(outputs["rgb"].detach(), truth, data_range=1.0)}
         if self.training:
+            self.collapse.see(outputs["rgb"], truth)
             metrics |= diagnostic_metrics(self.adjuster)
         return metrics
 

@@ -181,7 +181,10 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Any]:
         """nerfacto's metrics and, while adjusting, the adjustment's diagnostics under ``iga/``."""
         metrics = super().get_metrics_dict(outputs, batch)
-        return metrics | diagnostic_metrics(self.adjuster) if self.training else metrics
+        if not self.training:
+            return metrics
+        self.collapse.see(outputs["rgb"], batch["image"].to(self.device))
+        return metrics | diagnostic_metrics(self.adjuster)
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Tensor]

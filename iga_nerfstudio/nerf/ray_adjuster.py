@@ -23,6 +23,7 @@ from iga_nerfstudio.adjustment import (
 from iga_nerfstudio.adjustment.history import SpectrumHistory
 from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.adjustment.settings import AdjustmentSettings
+from iga_nerfstudio.nerf.collapse import CollapseWatch
 from iga_nerfstudio.nerf.view_error import error_at_training_view
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
 
@@ -141,6 +142,7 @@ class AdjustedRays(Model):
     adjuster: InductiveGradientAdjuster
     history: SpectrumHistory
     panel: AdjustmentPanel
+    collapse: CollapseWatch
     # Set by the pipeline.
     training_views: InputDataset | None = None
     # Representatives of the latest step, (m, 3).
@@ -149,6 +151,7 @@ class AdjustedRays(Model):
     def adjust_with(self, adjuster: InductiveGradientAdjuster) -> None:
         """Take an adjuster up, when the model's modules are being built."""
         self.adjuster = adjuster
+        self.collapse = CollapseWatch()
         self.history = SpectrumHistory()
         self.panel = AdjustmentPanel(
             adjuster, self.history, lambda: self.latest_points, representatives=get_args(RayRepresentative)
