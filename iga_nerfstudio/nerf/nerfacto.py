@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from iga_nerfstudio.adjustment import Chosen
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf import hash_encoding  # noqa: F401  (registers the table's kernel rule)
-from iga_nerfstudio.nerf.nerfacto_advice import advise
+from iga_nerfstudio.nerf.nerfacto_advice import advise, set_for_object
 from iga_nerfstudio.nerf.nerfstudio_fixes.without_lpips import without_lpips
 from iga_nerfstudio.nerf.ray_adjuster import (
     AdjustedRays,
@@ -49,6 +49,9 @@ class IGANerfactoModelConfig(NerfactoModelConfig):
     """Target class to instantiate."""
     adjustment: NerfactoAdjustmentConfig = field(default_factory=NerfactoAdjustmentConfig)
     """How the final field's gradient is adjusted."""
+    object_on_white: bool = False
+    """For an object before a white background, as in Blender's scenes: near 2 and far 6, no scene contraction, uniform
+    first samples, no distortion loss, no appearance embedding, cameras as given. What is set beside it is kept."""
     lpips_backbone: Path | None = None
     """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
 
@@ -106,6 +109,8 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
         Raises:
             ValueError: If the kernel is to reach a hash table that is not torch's.
         """
+        if self.config.object_on_white:
+            set_for_object(self.config)
         with without_lpips():
             super().populate_modules()
         self.image_metrics = ImageMetrics(self.config.lpips_backbone)

@@ -255,7 +255,7 @@ def test_what_a_scene_wants_is_said_before_training(
     assert not caplog.text
     attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=None)
     pipeline.model.get_training_callbacks(attributes)
-    assert "do not fit this scene. Add --pipeline.model.background-color white." in caplog.text
+    assert "do not fit this scene. Add --pipeline.model.object-on-white True." in caplog.text
 
 
 def test_settings_are_nerfactos() -> None:

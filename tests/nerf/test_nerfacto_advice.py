@@ -13,10 +13,10 @@ from PIL import Image
 
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.method_configs import iga_nerfacto
-from iga_nerfstudio.nerf.nerfacto_advice import advise
+from iga_nerfstudio.nerf.nerfacto_advice import advise, set_for_object
 from tests.nerf.scene_files import edit_all, moved
 
-OPTIONS = "--pipeline.model.near-plane 2 --pipeline.model.far-plane 6 --pipeline.model.background-color white"
+OPTIONS = "--pipeline.model.object-on-white True"
 
 
 def advice(data: Path, caplog: pytest.LogCaptureFixture, **settings: Any) -> str:
@@ -33,7 +33,7 @@ def advice(data: Path, caplog: pytest.LogCaptureFixture, **settings: Any) -> str
 def test_transparent_images_want_planes_and_a_background(scene: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert f"Add {OPTIONS}." in advice(scene, caplog)
     assert not advice(scene, caplog, near_plane=2.0, far_plane=6.0, background_color="white")
-    assert "Add --pipeline.model.far-plane 6." in advice(scene, caplog, near_plane=1.0, background_color="black")
+    assert f"Add {OPTIONS}." in advice(scene, caplog, near_plane=1.0, background_color="black")
 
 
 def test_other_distances_want_a_scale(scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -50,3 +50,11 @@ def test_photographs_want_nothing(scene: Path, tmp_path: Path, caplog: pytest.Lo
     for path in (data / "train").iterdir():
         Image.open(path).convert("RGB").save(path)
     assert not advice(data, caplog)
+
+
+def test_one_option_sets_what_is_not_set() -> None:
+    config: Any = copy.deepcopy(iga_nerfacto.config.pipeline.model)
+    config.far_plane = 9.0
+    set_for_object(config)
+    assert (config.near_plane, config.far_plane, config.background_color) == (2.0, 9.0, "white")
+    assert (config.camera_optimizer.mode, config.disable_scene_contraction) == ("off", True)
