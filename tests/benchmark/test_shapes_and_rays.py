@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
+from iga_nerfstudio.adjustment import SpectralTransform
 from iga_nerfstudio.benchmark.studies import rays, shapes
 from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 from iga_nerfstudio.benchmark.studies.rays import RATES, VARIANTS, Rays
@@ -100,7 +103,8 @@ class TestRays:
         def outcome(run: dict[str, Any]) -> dict[str, Any]:
             value = values[run["variant"], run["seed"]]
             first = value - (3 if run["variant"] == "heaviest" else 10)
-            return {"psnr": value, "median_psnr": value + 1, "curve": [[50, first], [100, value]]}
+            empty = [[50, 0.5, 0.9, 0.1, 0.8], [100, 0.5, 0.8, 0.2, 0.9]]
+            return {"psnr": value, "median_psnr": value + 1, "curve": [[50, first], [100, value]], "empty": empty}
 
         train = Pretended(outcome)
         figures = study.settings() | study.measure(train)
@@ -114,6 +118,7 @@ class TestRays:
         assert (
             "| heaviest | 23.00 ± 2.83 | +2.00 ± 1.41 (2 of 2) | +2.00 ± 1.41 (2 of 2) | 1.50 | 0.67 | 1.00 |" in text
         )
+        assert "| Adam | heaviest | 100 | 0.50 | 0.80 | 0.20 | 0.90 |" in text
         assert f"- heaviest: {VARIANTS['heaviest'].meaning}." in text
         assert "gain over plain on all scenes and seeds: heaviest +2.00 ± 1.41 (2 of 2) dB." in text
         Rays.draw(figures, tmp_path / "rays")
@@ -151,6 +156,7 @@ class TestRays:
         outcome = rays.train_nerf(training.configuration)
         assert [step for step, _ in outcome["curve"]] == [3, 6]
         assert len(outcome["psnr_of_views"]) == 2
+        assert [point[0] for point in outcome["empty"]] == [3, 6]
 
     @pytest.mark.parametrize(
         ("changes", "words"),
@@ -164,3 +170,14 @@ class TestRays:
     def test_nothing_to_train_is_refused(self, changes: Any, words: str, study: Rays) -> None:
         with pytest.raises(ValueError, match=words):
             replace(study, **changes).measure(Pretended(lambda run: {}))
+
+
+@pytest.mark.parametrize(("empty", "expected"), [([0, 1], (0.5, 1.0, 0.25, 1.0)), ([2], (0.25, 0.0, 1.0, 0.5))])
+def test_what_empty_rays_own_of_the_eigenvectors(empty: list[int], expected: tuple[float, ...]) -> None:
+    """Two balanced eigenvectors on the first two of four rays, of which a quarter is kept."""
+    opacity = torch.ones(4, 1)
+    opacity[empty] = 0.05
+    transform = SpectralTransform(torch.eye(4)[:, :2], torch.full((2,), -0.75), torch.tensor(1.0))
+    model = SimpleNamespace(adjuster=SimpleNamespace(_transform=transform))
+    training: Any = SimpleNamespace(outputs={"accumulation": opacity}, pipeline=SimpleNamespace(model=model))
+    assert rays.empty_rays(training) == pytest.approx(expected)

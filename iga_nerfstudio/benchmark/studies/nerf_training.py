@@ -28,11 +28,13 @@ class NerfTraining:
         self.pipeline.train()
         self.optimizers = Optimizers(copy.deepcopy(config.optimizers), self.pipeline.get_param_groups())
         self.count = 0
+        # Of the latest step's rays.
+        self.outputs: dict[str, Any] = {}
 
     def step(self) -> None:
         """Take a training step."""
         self.optimizers.zero_grad_all()
-        _, losses, _ = self.pipeline.get_train_loss_dict(self.count)
+        self.outputs, losses, _ = self.pipeline.get_train_loss_dict(self.count)
         torch.stack(list(losses.values())).sum().backward()
         self.optimizers.optimizer_step_all()
         for scheduler in self.optimizers.schedulers.values():

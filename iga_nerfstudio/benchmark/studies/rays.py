@@ -16,10 +16,12 @@ from iga_nerfstudio.benchmark.curves import steps_to_quality
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind, mean_curve
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import differences, fraction, gain, gains_row, spread, table, those
+from iga_nerfstudio.benchmark.tables import differences, finished, fraction, gain, gains_row, spread, table, those
 
 if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
     from nerfstudio.engine.trainer import TrainerConfig
+
+    from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 
 # Samples of a ray in the fine pass: the coarse ones, as many again, and the resampler's further edge.
 COARSE = 24
@@ -95,7 +97,7 @@ class Rays(Study):
     num_rays: int = 256
     num_layers: int = 3
     hidden_dim: int = 64
-    max_num_iterations: int = 1000
+    max_num_iterations: int = 1500
     curve_points: int = 5
     rounds: int = 15
 
@@ -188,7 +190,7 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
             runs = those(figures["trainings"], scene=scene)
             parts += [f"### {scene}\n", *(_table(figures, runs, optimizer) for optimizer in figures["optimizers"])]
             parts += [_rates(figures, runs), f"![{scene}: gain in test PSNR over steps]({stem}_{scene}_gains.png)\n"]
-        return "\n".join([*parts, _words(figures)])
+        return "\n".join([*parts, _words(figures), _empty(figures)])
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
@@ -234,8 +236,10 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind) 
         share = None if steps is None else steps / base[-1][0]
         gains = [gain(differences(own, plain, metric)) for metric in ("psnr", "median_psnr")]
         rows.append(
-            [variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains), f"{cost:.2f}"]
-            + [fraction(share), fraction(None if share is None else share * cost)]
+            [
+                *(variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains), f"{cost:.2f}"),
+                *(fraction(share), fraction(None if share is None else share * cost)),
+            ]
         )
     head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "step / plain")
     return (
@@ -274,6 +278,30 @@ def _words(figures: Figures) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _empty(figures: Figures) -> str:
+    """What the paper's kernel, and others, do to rays that see nothing, over the training."""
+    rows = []
+    for scene in figures["data"]:
+        for optimizer in figures["optimizers"]:
+            runs = _at_common_rate(those(figures["trainings"], scene=scene), optimizer)
+            for variant in figures["step_costs"]:
+                own = [run["empty"] for run in finished(those(runs, variant=variant)) if variant != "plain"]
+                means = [
+                    [statistics.mean(column) for column in zip(*points, strict=True)]
+                    for points in zip(*own, strict=True)
+                ]
+                for point in (means[0], means[-1]) if means else ():
+                    rows.append(
+                        [scene, optimizer.capitalize(), variant, f"{point[0]:.0f}", *map("{:.2f}".format, point[1:])]
+                    )
+    head = ("scene", "", "kernel", "step", "empty, of the rays", "of the balanced eigenvectors")
+    return f"""Rays that see nothing (opacity below a tenth): their share of the rays of a step and of the squared \
+entries of the balanced eigenvectors, and how much of a ray's own gradient the transform keeps, of theirs and of the \
+others'. Means over the seeds, early and after the last step.
+
+{table((*head, "kept of theirs", "kept of the others'"), rows)}"""
+
+
 def train_nerf(settings: dict[str, Any]) -> Outcome:
     """Train once; test PSNR on the way and after the last step."""
     from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
@@ -281,11 +309,12 @@ def train_nerf(settings: dict[str, Any]) -> Outcome:
     training = NerfTraining(settings["config"], "cpu", settings["seed"])
     steps = settings["num_iterations"]
     between = max(steps // settings["curve_points"], 1)
-    curve = []
+    curve, empty = [], []
     views: list[float] = []
     while training.count < steps:
         training.step()
         if training.count % between == 0 or training.count == steps:
+            empty.append([training.count, *empty_rays(training)])
             views = training.psnr_of_views()
             curve.append([training.count, round(statistics.mean(views), 3)])
     return {
@@ -294,7 +323,26 @@ def train_nerf(settings: dict[str, Any]) -> Outcome:
         "psnr_of_views": [round(view, 2) for view in views],
         "steps_unadjusted": training.pipeline.model.adjuster.diagnostics.steps_unadjusted,
         "curve": curve,
+        "empty": empty,
     }
+
+
+def empty_rays(training: NerfTraining) -> tuple[float, float, float, float]:
+    """What the adjustment does to the rays of the latest step that see nothing, of opacity below a tenth.
+
+    Returns:
+        Their share of the rays; of the balanced eigenvectors (squared entries); and what the transform keeps of a
+        ray's own gradient (mean of S's diagonal) of theirs and of the others'. Without an adjustment it keeps all.
+    """
+    empty = training.outputs["accumulation"].detach()[:, 0] < 0.1
+    transform = training.pipeline.model.adjuster._transform
+    share = empty.float().mean().item()
+    if transform is None or not 0 < share < 1:
+        return share, share, 1.0, 1.0
+    owned = transform.vectors.square()
+    kept = 1 + owned @ transform.coefficients
+    numbers = (share, owned[empty].sum().item() / owned.shape[1], kept[empty].mean().item(), kept[~empty].mean().item())
+    return tuple(round(number, 4) for number in numbers)
 
 
 PRESETS = {
