@@ -37,7 +37,7 @@ class Study(ABC):
         """A section of Markdown about figures, whose pictures' names begin with ``stem``."""
 
     @classmethod
-    def draw(cls, figures: Figures, path: Path) -> None:
+    def draw(cls, figures: Figures, path: Path) -> None:  # noqa: B027
         """Draw the pictures of a section; their names begin with the path's."""
 
     @classmethod

@@ -1,4 +1,4 @@
-"""``python -m iga_nerfstudio.benchmark.studies.nerfstudio_command ns-train ...``: nerfstudio's command, LPIPS left to us.
+"""``python -m iga_nerfstudio.benchmark.studies.nerfstudio_command ns-train ...``: as it is, LPIPS left to us.
 
 nerfstudio's methods want to download LPIPS's weights before they train, and fail where that cannot be. The benchmarks
 compute all methods' metrics from their pictures, with one backbone, so none of them needs LPIPS of its own. Nor can
