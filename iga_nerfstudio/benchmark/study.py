@@ -36,8 +36,8 @@ class Study(ABC):
     def section(cls, figures: Figures, stem: str) -> str:
         """A section of Markdown about figures, whose pictures' names begin with ``stem``."""
 
-    @classmethod
-    def draw(cls, figures: Figures, path: Path) -> None:  # noqa: B027
+    @classmethod  # noqa: B027
+    def draw(cls, figures: Figures, path: Path) -> None:
         """Draw the pictures of a section; their names begin with the path's."""
 
     @classmethod
