@@ -91,7 +91,7 @@ class Images(Photographs):
     name: ClassVar[str] = "images"
 
     rates_on: str = "kodim01"
-    images: tuple[str, ...] = ("kodim02", "kodim03", "kodim04")
+    images: tuple[str, ...] = ("kodim02", "kodim03")
     networks: tuple[NetworkKind, ...] = tuple(NETWORKS)
     variants: tuple[Variant, ...] = ("plain", "iga", "fr", "bn")
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")

@@ -97,7 +97,7 @@ class Rays(Study):
     num_rays: int = 256
     num_layers: int = 3
     hidden_dim: int = 64
-    max_num_iterations: int = 1500
+    max_num_iterations: int = 1000
     curve_points: int = 5
     rounds: int = 15
 
