@@ -73,7 +73,7 @@ class Ablations(Photographs):
 
     name: ClassVar[str] = "ablations"
 
-    images: tuple[str, ...] = ("kodim01", "kodim02", "kodim03")
+    images: tuple[str, ...] = ("kodim01", "kodim02")
     patch_size: int = 4
     cases: tuple[str, ...] = tuple(CASES)
 
