@@ -5,47 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
 
-from iga_nerfstudio.benchmark.cost.kernel import measure_kernel
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import PAGES, render_report, write_report
-from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture
-def one_thread():
-    """Threads that wait for each other measure what else the machine does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_kernel_is_exact_and_fast():
-    figures = measure_kernel(num_samples=64, rounds=5, device="cpu", seed=1)
-    assert figures["relative_error"]["float64"] < 1e-10
-    assert figures["relative_error"]["float32"] < 1e-5
-    assert figures["speedup"] > 5
-
-
-def test_calls_alternate_and_ratios_are_those_of_rounds():
-    order = []
-    functions = {"a": lambda: order.append("a"), "b": lambda: (order.append("b"), time.sleep(0.01))}
-    seconds = time_alternately(functions, rounds=3, warmup=1)
-    assert order == ["a", "b"] * 4
-    assert [len(values) for values in seconds.values()] == [3, 3]
-    assert min(seconds["b"]) >= 0.01
-    assert median_ratio([1.0, 8.0, 3.0], [1.0, 2.0, 1.0]) == 3.0
-    with pytest.raises(ValueError, match="at least one round"):
-        time_alternately(functions, rounds=0)
 
 
 def test_a_result_says_where_it_comes_from(tmp_path):

@@ -17,7 +17,6 @@ from iga_nerfstudio.benchmark import images as images_module
 from iga_nerfstudio.benchmark import shapes as shapes_module
 from iga_nerfstudio.benchmark.image_pair import measure_image_pair
 from iga_nerfstudio.benchmark.studies.images import ImagesSize, Setting, Variant, configure, measure_images
-from iga_nerfstudio.benchmark.muon_step import measure_muon_step
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.report import render_report
 from iga_nerfstudio.benchmark.studies.shapes import ShapeSize, measure_shapes, shapes_at_hand
@@ -233,10 +232,3 @@ def test_a_pair_of_runs_in_processes_of_their_own(photos: Path, tmp_path: Path) 
     assert measure_image_pair(config) == figures
     write_result(tmp_path / "results" / "image_pair.json", figures)
     assert "| adjusted |" in (render_report(tmp_path / "results") or "")
-
-
-def test_steps_of_muon_are_timed(tmp_path: Path) -> None:
-    muon = measure_muon_step(32, rounds=3, device="cpu", seed=0)
-    assert min(muon["median_seconds"].values()) > 0
-    write_result(tmp_path / "muon_step.json", muon)
-    assert "32 x 32 matrix" in (render_report(tmp_path) or "")
