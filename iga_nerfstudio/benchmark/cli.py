@@ -13,6 +13,12 @@ import tyro
 from rich.console import Console
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
+from iga_nerfstudio.benchmark.cost.options import Options
+from iga_nerfstudio.benchmark.cost.scaling import Scaling
+from iga_nerfstudio.benchmark.cost.step import Step
+from iga_nerfstudio.benchmark.cost.viewer import ViewerCost
+from iga_nerfstudio.benchmark.cost.watching import Watching
 from iga_nerfstudio.benchmark.pages import check_pages, write_pages
 from iga_nerfstudio.benchmark.record import write_result
 from iga_nerfstudio.benchmark.studies import ablations, balance, experiment1, experiment2, images, rays, shapes
@@ -30,7 +36,10 @@ STUDIES: dict[str, dict[str, Any]] = {
     for module in (experiment1, experiment2, images, ablations, balance, shapes, rays)
 }
 # What times something, at once.
-MEASUREMENTS: dict[str, Any] = {}
+MEASUREMENTS: dict[str, Any] = {
+    study.name.replace("_", "-"): study
+    for study in (Step(), Scaling(), Options(tyro.MISSING), Kernel(), MuonStep(), ViewerCost(), Watching())
+}
 SIZES: dict[str, str] = {
     "smoke": "To see that it works: about a minute.",
     "cpu": "Two CPU cores in up to some hours, at sizes smaller than the paper's.",

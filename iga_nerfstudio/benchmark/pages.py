@@ -8,6 +8,13 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
+from iga_nerfstudio.benchmark.cost.options import Options
+from iga_nerfstudio.benchmark.cost.page import COST_HEADER, MEASUREMENTS_HEADER, paper_cost
+from iga_nerfstudio.benchmark.cost.scaling import Scaling
+from iga_nerfstudio.benchmark.cost.step import Step
+from iga_nerfstudio.benchmark.cost.viewer import ViewerCost
+from iga_nerfstudio.benchmark.cost.watching import Watching
 from iga_nerfstudio.benchmark.record import origin, read_results
 from iga_nerfstudio.benchmark.studies import ablations, balance, experiment1, experiment2, images, rays, shapes
 from iga_nerfstudio.benchmark.study import Study
@@ -15,6 +22,7 @@ from iga_nerfstudio.benchmark.tables import table
 
 # Where README's table stands.
 BEGIN, END = "<!-- Written by iga-bench report: -->\n", "<!-- until here. -->\n"
+COSTS = ("a step of ([more](docs/cost.md))", "points", "adjusted / plain, time", "memory")
 GAINS = ("", "Adam", "Adam + IGA", "Muon", "Muon + IGA", "from")
 
 
@@ -39,6 +47,8 @@ PAGES: dict[str, Page] = {
     "results/rays": Page(rays.HEADER, (rays.Rays,)),
     "results/experiment1": Page(experiment1.HEADER, (experiment1.Experiment1,)),
     "results/experiment2": Page(experiment2.HEADER, (experiment2.Experiment2,)),
+    "cost": Page(COST_HEADER, (Step, paper_cost(), Scaling, Options)),
+    "measurements": Page(MEASUREMENTS_HEADER, (Kernel, MuonStep, ViewerCost, Watching)),
 }
 
 
@@ -65,12 +75,18 @@ def render(page: Page, results: Path) -> str | None:
 
 
 def gains(results: Path) -> str:
-    """README's table: what the adjustment gains, in every study that says."""
+    """README's tables: what the adjustment gains, in every study that says, and what a step costs."""
     rows = []
     for name, page in PAGES.items():
         for study, path, result in found_in(page, results):
             rows += [[*row, f"[{path.stem}](docs/{name}.md)"] for row in study.gains(result["figures"])]
-    return table(GAINS, rows) if rows else ""
+    costs = [
+        [step["workload"], f"{sum(step['num_points']):,}", f"{step['ratio']:.2f}", f"{step['memory_ratio']:.2f}"]
+        for _path, result in read_results(results, Step.name)
+        for step in result["figures"]["workloads"]
+    ]
+    tables = (table(GAINS, rows) if rows else "", table(COSTS, costs) if costs else "")
+    return "\n".join(filter(None, tables))
 
 
 def texts(results: Path, root: Path) -> dict[Path, str]:

@@ -1,8 +1,11 @@
-"""The cost measurements: what they time, what they count, and their page."""
+"""The cost measurements: what they time, what they count, and their sections."""
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,50 +15,66 @@ import torch
 from PIL import Image
 from torch import nn
 
-from iga_nerfstudio.benchmark.cost_page import options_table, render_cost, scaling_table
-from iga_nerfstudio.benchmark.cost.floor import activation_bytes, measure_floor, training_flops
-from iga_nerfstudio.benchmark.cost.memory import peak_memory
-from iga_nerfstudio.benchmark.cost.options import OptionsSize, measure_options
-from iga_nerfstudio.benchmark.record import write_result
-from iga_nerfstudio.benchmark.report import write_report
-from iga_nerfstudio.benchmark.cost.scaling import measure_scaling
-from iga_nerfstudio.benchmark.cost.step import measure_steps
-from iga_nerfstudio.benchmark.cost.workloads import BUILDERS, Workload
+from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
+from iga_nerfstudio.benchmark.cost.options import Options
+from iga_nerfstudio.benchmark.cost.page import paper_cost
+from iga_nerfstudio.benchmark.cost.scaling import Scaling
+from iga_nerfstudio.benchmark.cost.step import Step, measure_floor
+from iga_nerfstudio.benchmark.cost.timing import median_ratio, peak_memory, time_alternately
+from iga_nerfstudio.benchmark.cost.viewer import ViewerCost
+from iga_nerfstudio.benchmark.cost.watching import Watching
+from iga_nerfstudio.benchmark.cost.workloads import BUILDERS
+from iga_nerfstudio.benchmark.study import Study
+from iga_nerfstudio.nerf import viewer_panel
 
-ROOT = Path(__file__).parent.parent.parent
+
+def measured(study: Study) -> dict[str, Any]:
+    """Settings and figures, as the command has them."""
+    return study.settings() | study.measure(lambda _trainings: [])
 
 
-@pytest.fixture(scope="module")
-def steps() -> dict[str, Any]:
-    """One small workload, measured whole."""
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other measure what else the machine does."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other measure what else the machine does
-    told: list[str] = []
-    figures = measure_steps(("signal-p8",), 2, "cpu", 0, reference=True, tell=told.append)
+    torch.set_num_threads(1)
+    yield
     torch.set_num_threads(before)
-    assert len(told) == 1
-    return figures
 
 
-@pytest.fixture(scope="module")
-def scaling() -> dict[str, Any]:
-    return measure_scaling((64, 128), end=5, rounds=2, device="cpu", seed=0)
+def test_kernel_is_exact_and_fast() -> None:
+    figures = measured(Kernel(num_samples=64, device="cpu", seed=1))
+    assert figures["relative_error"]["float64"] < 1e-10
+    assert figures["relative_error"]["float32"] < 1e-5
+    assert figures["speedup"] > 5
+    assert f"n = 64 points.\n\n|  | layerwise | per-sample |\n{'| --- ' * 3}|" in Kernel.section(figures, "kernel")
 
 
-@pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    path = tmp_path_factory.mktemp("options") / "stripes.png"
+def test_calls_alternate_and_ratios_are_those_of_rounds() -> None:
+    order = []
+    functions = {"a": lambda: order.append("a"), "b": lambda: (order.append("b"), time.sleep(0.01))}
+    seconds = time_alternately(functions, rounds=3, warmup=1)
+    assert order == ["a", "b"] * 4
+    assert [len(values) for values in seconds.values()] == [3, 3]
+    assert min(seconds["b"]) >= 0.01
+    assert median_ratio([1.0, 8.0, 3.0], [1.0, 2.0, 1.0]) == 3.0
+    with pytest.raises(ValueError, match="at least one round"):
+        time_alternately(functions, rounds=0)
+
+
+def test_steps_of_muon_are_timed() -> None:
+    figures = measured(MuonStep(width=32, rounds=3, device="cpu"))
+    assert min(figures["median_seconds"].values()) > 0
+    assert "32 x 32 matrix, 3 alternating rounds" in MuonStep.section(figures, "muon_step")
+
+
+def test_fast_options_have_the_slow_ones_gradient(tmp_path: Path) -> None:
     stripes = np.indices((40, 40)).sum(0) % 7 * 40
-    Image.fromarray(stripes.astype(np.uint8)).save(path)
+    Image.fromarray(stripes.astype(np.uint8)).save(tmp_path / "stripes.png")
     names = ("rounding", "layerwise", "subspace", "chunks", "bfloat16", "refresh_5")
-    return measure_options(
-        path, ("pe",), names, OptionsSize(40, 16, 30, "adam", (1, 2), "cpu"), tell=lambda _line: None
-    )
-
-
-def test_fast_options_have_the_slow_ones_gradient(options: dict[str, Any]) -> None:
-    rows = {row["option"]: row for row in options["options"]}
-    assert set(rows) == {"slow", "rounding", "layerwise", "subspace", "chunks", "bfloat16", "refresh_5"}
+    figures = measured(Options(tmp_path / "stripes.png", ("pe",), names, 40, 16, 30, "adam", (1, 2)))
+    rows = {row["option"]: row for row in figures["options"]}
+    assert set(rows) == {"slow", *names}
     for name in ("slow", "layerwise", "subspace", "chunks"):
         assert max(rows[name]["gradient_errors"]) < 1e-3
         assert abs(rows[name]["mean_psnr_difference"]) < 0.1
@@ -64,23 +83,42 @@ def test_fast_options_have_the_slow_ones_gradient(options: dict[str, Any]) -> No
     assert max(map(abs, rows["refresh_5"]["psnr_differences"])) > max(map(abs, rows["layerwise"]["psnr_differences"]))
     assert rows["slow"]["psnr_differences"] == [0.0, 0.0]
     assert len(set(rows["slow"]["psnr"])) == 2
+    section = Options.section(figures, "options")
+    assert "stripes at 40 pixels, 3 x 16, 30 steps of adam, seeds 1, 2." in section
+    assert f"| pe | layerwise | {rows['layerwise']['gradient_errors'][0]:.1e} |" in section
 
 
-def test_options_of_no_network_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least one network"):
-        measure_options(tmp_path / "a.png", (), ("layerwise",), OptionsSize(40, 16, 1, "adam", (1,), "cpu"))
+@pytest.mark.parametrize(
+    ("study", "message"),
+    [
+        (Options(Path("a.png"), ()), "at least one network"),
+        (Options(Path("a.png"), options=("fast",)), "no option fast; there are slow"),
+        (Step(workloads=(), device="cpu"), "Name at least one workload"),
+        (Step(workloads=("image",), device="cpu"), r"got \('image',\)"),
+        (Scaling(sizes=(5,), end=5, device="cpu"), "at least 6 for end=5"),
+        (ViewerCost(steps_per_block=0), "--steps-per-block must be 1 or more, got 0"),
+        (Watching(windows=0), "windows of some seconds, got 0 of 20"),
+    ],
+)
+def test_wrong_settings_are_refused(study: Study, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measured(study)
 
 
-def test_steps_are_timed_with_their_parts_and_against_the_jacobian_route(steps: dict[str, Any]) -> None:
-    (figures,) = steps["workloads"]
-    assert (figures["num_groups"], figures["num_points"], figures["end"]) == (256, [2048], 7)
-    assert figures["steps_unadjusted"] == 0
-    assert figures["rounds"] > 2  # steps of milliseconds are repeated
-    assert set(figures["part_seconds"]) == {"representatives", "kernel", "eigenpairs", "apply"}
-    assert 0 < figures["adjustment_seconds"] < figures["median_seconds"]["adjusted"]
-    assert figures["ratio"] > 1
-    assert figures["reference_over_adjustment"] > 3
-    assert figures["floor"]["plain_over_products"] > 0.5  # 1 and more where nothing disturbs
+def test_steps_are_timed_with_their_parts_and_against_the_jacobian_route() -> None:
+    study = Step(workloads=("signal-p8",), rounds=2, device="cpu")
+    figures = measured(study)
+    (step,) = figures["workloads"]
+    assert (step["num_groups"], step["num_points"], step["end"]) == (256, [2048], 7)
+    assert step["steps_unadjusted"] == 0
+    assert step["rounds"] > 2  # steps of milliseconds are repeated
+    assert set(step["part_seconds"]) == {"representatives", "kernel", "eigenpairs", "apply"}
+    assert 0 < step["adjustment_seconds"] < step["median_seconds"]["adjusted"]
+    assert step["ratio"] > 1
+    assert step["reference_over_adjustment"] > 3
+    assert step["floor"]["plain_over_products"] > 0.5  # 1 and more where nothing disturbs
+    assert "## Steps on a CPU" in study.section(figures, "step")
+    assert f"**{step['ratio']:.3f}**" in study.section(figures, "step")
 
 
 def test_peak_memory_is_what_is_held_at_once() -> None:
@@ -94,55 +132,67 @@ def test_peak_memory_is_what_is_held_at_once() -> None:
     assert 2e6 <= peak_memory(function, "cpu") < 2.1e6
 
 
-def test_floor_counts_products_and_activations() -> None:
+def test_floor_counts_products() -> None:
     network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
-    assert training_flops(network, 10) == 3 * 2 * 10 * (2 * 8 + 8 * 3)
-    assert activation_bytes(network, 10) == 10 * (8 + 3) * 4 * 4
-    floor = measure_floor(16, "cpu")
-    assert floor.flops_per_second > 1e8
-    assert floor.bytes_per_second > 1e8
+    floor = measure_floor([(network, 10)], 1.0, "cpu")
+    assert floor["flops"] == 3 * 2 * 10 * (2 * 8 + 8 * 3)
+    assert floor["flops_per_second"] > 1e8
+    assert floor["plain_over_products"] == pytest.approx(floor["flops_per_second"] / floor["flops"])
 
 
-def test_scaling_grows_with_n(scaling: dict[str, Any]) -> None:
-    small, large = scaling["sizes"]
+def test_scaling_grows_with_n(tmp_path: Path) -> None:
+    figures = measured(Scaling(sizes=(64, 128), end=5, rounds=2, device="cpu"))
+    small, large = figures["sizes"]
     assert (small["num_groups"], large["num_groups"]) == (64, 128)
     assert large["peak_memory_bytes"] > small["peak_memory_bytes"] >= 64 * 64 * 4
     assert 0 < large["share_of_plain_step"] < 1
-    with pytest.raises(ValueError, match="at least 6 for end=5"):
-        measure_scaling((5,), end=5, rounds=1, device="cpu", seed=0)
-
-
-def test_no_workload_is_refused() -> None:
-    with pytest.raises(ValueError, match="Name at least one workload"):
-        measure_steps((), 1, "cpu", 0, reference=False)
+    assert "](scaling_gpu.png)" in Scaling.section(figures, "scaling_gpu")
+    Scaling.draw(figures, tmp_path / "scaling_gpu")
+    assert (tmp_path / "scaling_gpu.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("workload", ["signal-p4", "shape-n512"])
-def test_workloads_differ_in_the_adjustment_alone(workload: Workload) -> None:
+def test_workloads_differ_in_the_adjustment_alone(workload: str) -> None:
     plain, adjusted = (BUILDERS[workload](enabled, "cpu", 3) for enabled in (False, True))
     assert not plain.adjuster.active
     assert adjusted.adjuster.active
-    assert plain.sizes[0][1] == adjusted.sizes[0][1]
-    for ours, theirs in zip(plain.network.parameters(), adjusted.network.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
+    ((ours, points),), ((theirs, others),) = plain.sizes, adjusted.sizes
+    assert points == others == {"signal-p4": 2048, "shape-n512": 512 * 256}[workload]
+    for mine, yours in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, yours)
 
 
-def test_the_page_says_what_the_files_say(
-    steps: dict[str, Any], scaling: dict[str, Any], options: dict[str, Any], tmp_path: Path
-) -> None:
-    assert render_cost(tmp_path) is None
-    write_result(tmp_path / "results" / "step.json", steps)
-    write_result(tmp_path / "results" / "scaling.json", scaling)
-    write_result(tmp_path / "results" / "options.json", options)
-    write_result(tmp_path / "results" / "muon_step.json", json.loads(MUON))
-    write_report(tmp_path / "results", tmp_path / "docs")
-    page = (tmp_path / "docs" / "cost.md").read_text()
-    assert f"**{steps['workloads'][0]['ratio']:.3f}**" in page
-    assert scaling_table(scaling) in page
-    assert options_table(options) in page
-    assert "| pe | layerwise |" in page
-    assert "](scaling.png)" in page
-    assert (tmp_path / "docs" / "scaling.png").read_bytes().startswith(b"\x89PNG")
+def test_with_a_viewer_the_panel_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewer_panel, "UPDATE_SECONDS", 0.05)
+    updates: list[bool] = []
+    update: Callable[[Any], None] = viewer_panel.AdjustmentPanel._update
+
+    def counted(self: viewer_panel.AdjustmentPanel) -> None:
+        updates.append(bool(self.viser_server.get_clients()))
+        update(self)
+
+    monkeypatch.setattr(viewer_panel.AdjustmentPanel, "_update", counted)
+    figures = measured(ViewerCost(steps_per_block=6, rounds=2, device="cpu"))
+    assert set(figures["seconds_per_step"]) == {"none", "open", "updating"}
+    assert all(0 < seconds < 5 for seconds in figures["seconds_per_step"].values())
+    # Once when the panel is made, then only while somebody looks.
+    assert updates[0] is False
+    assert sum(updates) >= 2
+    assert len(updates) - sum(updates) <= 3
+    assert f"**{figures['ratios']['updating']:.3f}** |" in ViewerCost.section(figures, "viewer")
 
 
-MUON = '{"width": 2, "rounds": 1, "seed": 0, "ratio": 1.0, "median_seconds": {"float32": 1.0, "torch": 1.0}}'
+def test_watching_is_told_in_medians() -> None:
+    figures = {"steps_alone": [100, 200, 400], "steps_watched": [150, 20, 300], "seconds_of_a_window": 20.0}
+    section = Watching.section(figures | {"largest_frame": 128, "seconds_to_largest_frame": 2.9}, "watching")
+    assert "| 200 | 150 | **0.75** | 128 pixels, after 2.9 s |" in section
+    assert "Steps in 20 s, medians of 3 " in section
+
+
+def test_the_papers_cost_is_a_ratio() -> None:
+    assert "| signals (1D) | 0.028 s | 965 MB | 1.57 | 1.63 x | 6.61 | 6.07 x |" in paper_cost()
+
+
+def test_pages_of_costs_do_not_import_nerfstudio() -> None:
+    code = "import sys; from iga_nerfstudio.benchmark.cost import kernel, options, scaling, step, viewer, watching; "
+    subprocess.run([sys.executable, "-c", f"{code} sys.exit('nerfstudio' in sys.modules)"], check=True, timeout=200)

@@ -1,54 +1,67 @@
-"""Layerwise kernel against per-sample gradients on the full NeRF network: error and time."""
+"""Two things that are computed in another way than usual: the kernel, and Muon's step; error and time of both ways."""
 
 from __future__ import annotations
 
-import statistics
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from iga_nerfstudio.adjustment import layerwise_entk, per_sample_entk, sum_of_sigmoids
-from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.cost.timing import Timed, median_ratio, medians, time_alternately
+from iga_nerfstudio.benchmark.study import Figures, Train
+from iga_nerfstudio.benchmark.tables import table
+from iga_nerfstudio.muon import MuonWithAdam
 from iga_nerfstudio.networks import NeRFMLP
 
 
-def measure_kernel(num_samples: int, rounds: int, device: str, seed: int) -> dict[str, Any]:
-    """Compare both kernels at n random points.
+@dataclass(frozen=True)
+class Kernel(Timed):
+    """Layerwise kernel against per-sample gradients: relative error and speed, on the full NeRF network.
 
-    Args:
-        num_samples: n.
-        rounds: Timed rounds.
-        device: ``"cpu"`` or ``"cuda"``.
-        seed: Seed of network and points.
-
-    Returns:
-        Relative Frobenius errors in both precisions, median seconds of each in float32, and their ratio.
+    Attributes:
+        num_samples: Representatives, n.
     """
-    errors = {}
-    for dtype in (torch.float64, torch.float32):
-        network, inputs = nerf_problem(num_samples, dtype, device, seed)
-        exact = per_sample_entk(network, inputs, sum_of_sigmoids)
-        fast = layerwise_entk(network, inputs, sum_of_sigmoids)
-        errors[str(dtype).removeprefix("torch.")] = ((fast - exact).norm() / exact.norm()).item()
-    network, inputs = nerf_problem(num_samples, torch.float32, device, seed)
-    seconds = time_alternately(
-        {
+
+    name: ClassVar[str] = "kernel"
+
+    num_samples: int = 256
+
+    def measure(self, train: Train) -> Figures:
+        if self.num_samples < 1:
+            raise ValueError(f"--num-samples must be 1 or more, got {self.num_samples}.")
+        errors = {}
+        for dtype in (torch.float64, torch.float32):  # what is timed is the last
+            network, inputs = nerf_problem(self.num_samples, dtype, self.place, self.seed)
+            exact = per_sample_entk(network, inputs, sum_of_sigmoids)
+            fast = layerwise_entk(network, inputs, sum_of_sigmoids)
+            errors[str(dtype).removeprefix("torch.")] = ((fast - exact).norm() / exact.norm()).item()
+        ways = {
             "layerwise": lambda: layerwise_entk(network, inputs, sum_of_sigmoids, check=False),
             "per_sample": lambda: per_sample_entk(network, inputs, sum_of_sigmoids),
-        },
-        rounds,
-    )
-    return {
-        "num_samples": num_samples,
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "rounds": rounds,
-        "seed": seed,
-        "relative_error": errors,
-        "median_seconds": {name: statistics.median(values) for name, values in seconds.items()},
-        "speedup": median_ratio(seconds["per_sample"], seconds["layerwise"]),
-    }
+        }
+        seconds = time_alternately(ways, self.rounds)
+        return {
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "relative_error": errors,
+            "median_seconds": medians(seconds),
+            "speedup": median_ratio(seconds["per_sample"], seconds["layerwise"]),
+        }
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        seconds, errors = figures["median_seconds"], figures["relative_error"]
+        rows = [["median seconds", f"{seconds['layerwise']:.4f}", f"{seconds['per_sample']:.3f}"]]
+        rows += [[f"relative error, {dtype}", f"{error:.1e}", "reference"] for dtype, error in errors.items()]
+        return f"""## Kernel: layerwise against per-sample gradients
+
+Full `iga-nerf` network ({figures["parameters"]:,} parameters), n = {figures["num_samples"]} points.
+
+{table(["", "layerwise", "per-sample"], rows)}
+The layerwise kernel is **{figures["speedup"]:.0f} times** faster.
+"""
 
 
 def nerf_problem(n: int, dtype: torch.dtype, device: str, seed: int) -> tuple[NeRFMLP, tuple[Tensor, Tensor]]:
@@ -58,3 +71,39 @@ def nerf_problem(n: int, dtype: torch.dtype, device: str, seed: int) -> tuple[Ne
     positions = (torch.rand(n, 3) * 2 - 1).to(device, dtype)
     directions = normalize(torch.randn(n, 3), dim=-1).to(device, dtype)
     return network, (positions, directions)
+
+
+@dataclass(frozen=True)
+class MuonStep(Timed):
+    """A step of MuonWithAdam (float32) and one of torch.optim.Muon (bfloat16) on one matrix, timed alternately.
+
+    Attributes:
+        width: Side of the matrix.
+    """
+
+    name: ClassVar[str] = "muon_step"
+
+    width: int = 256
+    rounds: int = 15
+
+    def measure(self, train: Train) -> Figures:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(f"torch {torch.__version__} has no Muon to compare with; it came with torch 2.9.")
+        generator = torch.Generator().manual_seed(self.seed)
+        gradient = torch.randn(self.width, self.width, generator=generator).to(self.place)
+        matrices = [nn.Parameter(torch.zeros_like(gradient)) for _ in range(2)]
+        for matrix in matrices:
+            matrix.grad = gradient.clone()
+        ours, theirs = MuonWithAdam(matrices[:1]), torch.optim.Muon(matrices[1:], lr=2e-2, weight_decay=0.0)
+        seconds = time_alternately({"float32": ours.step, "torch": theirs.step}, self.rounds)
+        return {"median_seconds": medians(seconds), "ratio": median_ratio(seconds["torch"], seconds["float32"])}
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        seconds = [f"{1000 * figures['median_seconds'][name]:.1f} ms" for name in ("float32", "torch")]
+        head = ("`MuonWithAdam`, float32", "`torch.optim.Muon`, bfloat16", "torch / ours")
+        return f"""## Muon orthogonalised in float32 and in bfloat16
+
+One step on a {figures["width"]} x {figures["width"]} matrix, {figures["rounds"]} alternating rounds.
+
+{table(head, [[*seconds, f"**{figures['ratio']:.1f}**"]])}"""

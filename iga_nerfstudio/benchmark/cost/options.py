@@ -4,192 +4,156 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from iga_nerfstudio.adjustment.adjuster import KernelMethod
-from iga_nerfstudio.data.images import read_image
+from iga_nerfstudio.benchmark.cost.timing import on
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
+from iga_nerfstudio.benchmark.tables import table
+from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
+from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, load_image_task
 from iga_nerfstudio.tasks.setup import build_adjuster
 from iga_nerfstudio.tasks.trainer import Trainer
 
-# Points per chunk of the option that takes a step in chunks.
-CHUNK = 2048
-# Relative change of the initial weights in the row that shows what rounding alone does to a training.
-PERTURBATION = 1e-7
-
-OptionName = Literal[
-    "slow",
-    "rounding",
-    "layerwise",
-    "subspace",
-    "chunks",
-    "compile",
-    "bfloat16",
-    "previous_residual",
-    "refresh_2",
-    "refresh_5",
-]
+_DENSE = {"eigen_method": "dense"}
+# What each changes in the settings of adjustment and machine. The first two have the per-sample kernel.
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "slow": (_DENSE, {}),
+    "rounding": (_DENSE, {}),
+    "layerwise": (_DENSE, {}),
+    "subspace": ({"eigen_method": "subspace"}, {}),
+    "chunks": (_DENSE, {"points_per_chunk": 2048}),
+    "compile": (_DENSE, {"compile": True}),
+    "bfloat16": (_DENSE, {"mixed_precision": True}),
+    "previous_residual": ({"representative": "previous_residual"}, {}),
+    "refresh_2": ({"refresh_interval": 2}, {}),
+    "refresh_5": ({"refresh_interval": 5}, {}),
+}
+# Those that do not compute the slow way's gradient, rounding apart.
+OTHERS = ("rounding", "previous_residual", "refresh_2", "refresh_5")
 
 
 @dataclass(frozen=True)
-class Option:
-    """One way to compute a step.
+class Options(Study):
+    """What every way to save time does to the result: gradient against float64, PSNR against the slow way.
 
     Attributes:
-        adjustment: What it changes in the adjustment.
-        machine: What it changes in the machine's settings.
-        kernel: How the kernel is computed.
-        same_gradient: Whether it computes the same gradient as the slow way, up to rounding.
-        perturbation: Relative change of the initial weights.
-    """
-
-    adjustment: dict[str, Any]
-    machine: dict[str, Any]
-    kernel: KernelMethod = "layerwise"
-    same_gradient: bool = True
-    perturbation: float = 0.0
-
-
-_DENSE = {"eigen_method": "dense"}
-OPTIONS: dict[OptionName, Option] = {
-    "slow": Option(_DENSE, {}, kernel="per_sample"),
-    "rounding": Option(_DENSE, {}, kernel="per_sample", same_gradient=False, perturbation=PERTURBATION),
-    "layerwise": Option(_DENSE, {}),
-    "subspace": Option({"eigen_method": "subspace"}, {}),
-    "chunks": Option(_DENSE, {"points_per_chunk": CHUNK}),
-    "compile": Option(_DENSE, {"compile": True}),
-    "bfloat16": Option(_DENSE, {"mixed_precision": True}),
-    "previous_residual": Option({"representative": "previous_residual"}, {}, same_gradient=False),
-    "refresh_2": Option({"refresh_interval": 2}, {}, same_gradient=False),
-    "refresh_5": Option({"refresh_interval": 5}, {}, same_gradient=False),
-}
-
-
-@dataclass(frozen=True)
-class OptionsSize:
-    """What all trainings share."""
-
-    max_side: int
-    hidden_dim: int
-    num_iterations: int
-    optimizer: Literal["adam", "muon"]
-    seeds: tuple[int, ...]
-    device: Literal["cpu", "cuda"]
-
-
-def measure_options(
-    image: Path,
-    networks: tuple[NetworkKind, ...],
-    options: tuple[OptionName, ...],
-    size: OptionsSize,
-    tell: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Compare every option with the slow way: per-sample kernel, full eigendecomposition, everything at once.
-
-    Args:
-        image: The image to fit.
+        data: The image to fit.
         networks: Networks to train.
-        options: What to measure besides the slow way.
-        size: What all trainings share.
-        tell: Told about every finished option.
-
-    Returns:
-        For each network and option the relative error of the gradient of the first step, and of one after the slow
-        training, against float64 throughout (None where the option computes another gradient on purpose), the final
-        PSNR of every seed, and how far that is from the slow way's.
-
-    Raises:
-        ValueError: If there is no network or no seed, or the image cannot be used.
+        options: What to measure beside the slow way: per-sample kernel, full eigendecomposition, everything at once.
+        max_side: Shrink the image to that many pixels.
+        hidden_dim: Width of the networks.
+        max_num_iterations: Training steps.
+        optimizer: Optimiser of all.
+        seeds: One training per seed and option.
+        device: Where to train; the GPU where there is one if not given.
     """
-    if not networks or not size.seeds:
-        raise ValueError("Name at least one network and one seed.")
-    pixels = read_image(image, max_side=size.max_side)
-    measured = []
-    for network in networks:
-        slow: tuple[OptionName, ...] = ("slow",)
-        rows = [_measure(network, option, pixels, size) for option in slow + tuple(o for o in options if o not in slow)]
-        trained = rows[0].pop("weights")
-        for row in rows:
-            row.pop("weights", None)
-            row["psnr_differences"] = [ours - theirs for ours, theirs in zip(row["psnr"], rows[0]["psnr"], strict=True)]
-            row["mean_psnr_difference"] = statistics.mean(row["psnr_differences"])
-            row["gradient_errors"] = _gradient_errors(network, row["option"], pixels, size, trained)
-            tell(f"{network} {row['option']}: {row['mean_psnr_difference']:+.3f} dB, errors {row['gradient_errors']}")
-        measured += rows
-    return {
-        "image": image.stem,
-        "max_side": size.max_side,
-        "hidden_dim": size.hidden_dim,
-        "num_iterations": size.num_iterations,
-        "optimizer": size.optimizer,
-        "seeds": list(size.seeds),
-        "device": size.device,
-        "options": measured,
-    }
 
+    name: ClassVar[str] = "options"
 
-def _task(network: NetworkKind, option: OptionName, pixels: Any, size: OptionsSize, seed: int) -> ImageTask:
-    chosen = OPTIONS[option]
-    config = ImageConfig(
-        max_num_iterations=size.num_iterations,
-        steps_per_eval=size.num_iterations,
-        network=NetworkConfig(network, size.hidden_dim),
-        adjustment=replace(TaskAdjustmentConfig(end=20), **chosen.adjustment),
-        optimizer=OptimizerConfig(size.optimizer),
-        schedule=ScheduleConfig("step"),
-        machine=replace(MachineConfig(seed, size.device), **chosen.machine),
-    )
-    return ImageTask(config, pixels)
+    data: Path
+    networks: tuple[NetworkKind, ...] = ("pe", "siren")
+    options: tuple[str, ...] = tuple(OPTIONS)
+    max_side: int = 96
+    hidden_dim: int = 64
+    max_num_iterations: int = 300
+    optimizer: Literal["adam", "muon"] = "adam"
+    seeds: tuple[int, ...] = (42, 43, 44)
+    device: Literal["cpu", "cuda"] | None = None
 
+    def measure(self, train: Train) -> Figures:
+        if not self.networks or not self.seeds:
+            raise ValueError("Name at least one network and one seed.")
+        unknown = set(self.options) - set(OPTIONS)
+        if unknown:
+            raise ValueError(f"There is no option {', '.join(sorted(unknown))}; there are {', '.join(OPTIONS)}.")
+        rows = [row for network in self.networks for row in self.compare(network)]
+        return {"device": self.device or default_device(), "options": rows}
 
-def _trainer(task: ImageTask, option: OptionName) -> Trainer:
-    trainer = task.trainer()
-    trainer.adjuster.kernel = OPTIONS[option].kernel
-    return trainer
+    def compare(self, network: NetworkKind) -> list[Figures]:
+        """Train with every option; PSNR of every seed, what it has more than the slow way's, and relative errors of the
+        gradient at the first step and at the weights of the slow training, None where it is another on purpose."""
+        rows: list[Figures] = []
+        slow: dict[str, Tensor] = {}
+        for option in dict.fromkeys(("slow", *self.options)):
+            psnr, weights = self.fit(network, option)
+            slow = slow or weights
+            same = option not in OTHERS
+            errors = [self.gradient_error(network, option, at) for at in ({}, slow)] if same else None
+            rows.append({"network": network, "option": option, "psnr": psnr})
+            differences = [ours - theirs for ours, theirs in zip(psnr, rows[0]["psnr"], strict=True)]
+            mean = statistics.mean(differences)
+            rows[-1] |= {"psnr_differences": differences, "mean_psnr_difference": mean, "gradient_errors": errors}
+            print(f"{network} {option}: {mean:+.3f} dB, errors {errors}")
+        return rows
 
+    def fit(self, network: NetworkKind, option: str) -> tuple[list[float], dict[str, Tensor]]:
+        """Train once per seed; PSNR of each, and the weights of the last."""
+        psnr = []
+        for seed in self.seeds:
+            task, trainer = self.prepared(network, option, seed)
+            if option == "rounding":  # what that alone does to a training
+                with torch.no_grad():
+                    for parameter in trainer.network.parameters():
+                        parameter.mul_(1 + 1e-7)
+            trainer.train()
+            psnr.append(task.evaluate(trainer.network)["psnr"])
+        return psnr, trainer.network.state_dict()
 
-def _measure(network: NetworkKind, option: OptionName, pixels: Any, size: OptionsSize) -> dict[str, Any]:
-    """Train with one option, once per seed."""
-    psnr, weights = [], {}
-    for seed in size.seeds:
-        task = _task(network, option, pixels, size, seed)
-        trainer = _trainer(task, option)
-        with torch.no_grad():
-            for parameter in trainer.network.parameters():
-                parameter.mul_(1 + OPTIONS[option].perturbation)
-        trainer.train()
-        psnr.append(task.evaluate(trainer.network)["psnr"])
-        weights = trainer.network.state_dict()
-    return {"network": network, "option": option, "psnr": psnr, "weights": weights}
-
-
-def _gradient_errors(
-    network: NetworkKind, option: OptionName, pixels: Any, size: OptionsSize, trained: dict[str, Tensor]
-) -> list[float] | None:
-    """Relative errors of an option's gradient at initialisation and at trained weights, against float64."""
-    if not OPTIONS[option].same_gradient:
-        return None
-    errors = []
-    for weights in (None, trained):
-        task = _task(network, option, pixels, size, size.seeds[-1])
-        trainer = _trainer(task, option)
-        if weights is not None:
-            trainer.network.load_state_dict(weights)
+    def gradient_error(self, network: NetworkKind, option: str, weights: dict[str, Tensor]) -> float:
+        """Relative error of an option's gradient against float64, at some weights or, without, the initial ones."""
+        task, trainer = self.prepared(network, option, self.seeds[-1])
+        trainer.network.load_state_dict(weights, strict=bool(weights))
         exact = _exact_gradient(task, trainer.network)
         trainer.step()  # gradients are left in place until the next one
-        error = _gradient(trainer.network) - exact
-        errors.append((error.norm() / exact.norm()).item())
-    return errors
+        return ((_gradient(trainer.network) - exact).norm() / exact.norm()).item()
+
+    def prepared(self, network: NetworkKind, option: str, seed: int) -> tuple[ImageTask, Trainer]:
+        """A training before its first step."""
+        adjustment, machine = OPTIONS[option]
+        config = ImageConfig(
+            data=self.data,
+            max_side=self.max_side,
+            max_num_iterations=self.max_num_iterations,
+            steps_per_eval=self.max_num_iterations,
+            network=NetworkConfig(network, self.hidden_dim),
+            adjustment=TaskAdjustmentConfig(end=20, **adjustment),
+            optimizer=OptimizerConfig(self.optimizer),
+            schedule=ScheduleConfig("step"),
+            machine=MachineConfig(seed, self.device or "auto", **machine),
+        )
+        task = load_image_task(config)
+        trainer = task.trainer()
+        if option in ("slow", "rounding"):
+            trainer.adjuster.kernel = "per_sample"
+        return task, trainer
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        rows = []
+        for row in figures["options"]:
+            errors = [f"{error:.1e}" for error in row["gradient_errors"] or ()] or ["", ""]
+            psnr = [f"{statistics.mean(row['psnr']):.2f}", f"{row['mean_psnr_difference']:+.3f}"]
+            each = ", ".join(f"{difference:+.2f}" for difference in row["psnr_differences"])
+            rows.append([row["network"], row["option"], *errors, *psnr, each])
+        head = ("network", "option", "gradient error, first step", "trained", "PSNR", "against slow", "of each seed")
+        return f"""## What saving time does to the result, {on(figures)}
+
+{Path(figures["data"]).stem} at {figures["max_side"]} pixels, 3 x {figures["hidden_dim"]}, \
+{figures["max_num_iterations"]} steps of {figures["optimizer"]}, seeds {", ".join(map(str, figures["seeds"]))}. \
+Errors of the gradient are relative, against float64 throughout, at the first step and after a training; none where \
+the option computes another gradient on purpose. *slow* is the per-sample kernel, a full eigendecomposition and all \
+points at once; *rounding* the same from weights that differ by 1e-7.
+
+{table(head, rows)}"""
 
 
 def _exact_gradient(task: ImageTask, network: CoordinateMLP) -> Tensor:
@@ -199,8 +163,7 @@ def _exact_gradient(task: ImageTask, network: CoordinateMLP) -> Tensor:
     adjuster.kernel, adjuster.eigen_method = "per_sample", "dense"
     batch = task.batches.next()
     inputs, target = batch.inputs.double(), batch.target.double()
-    prediction = double(inputs)
-    mse_loss(adjuster(prediction, inputs, target), target).backward()
+    mse_loss(adjuster(double(inputs), inputs, target), target).backward()
     return _gradient(double)
 
 

@@ -2,90 +2,111 @@
 
 from __future__ import annotations
 
-import statistics
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 from iga_nerfstudio.adjustment import SpectralTransform, layerwise_entk, leading_eigenpairs, sum_of_sigmoids
 from iga_nerfstudio.adjustment.transform import eigenpairs_needed
 from iga_nerfstudio.benchmark.cost.kernel import nerf_problem
-from iga_nerfstudio.benchmark.cost.memory import peak_memory
-from iga_nerfstudio.benchmark.cost.timing import time_alternately
-from iga_nerfstudio.benchmark.cost.workloads import Device
+from iga_nerfstudio.benchmark.cost.timing import Timed, medians, on, peak_memory, time_alternately
+from iga_nerfstudio.benchmark.study import Figures, Train
+from iga_nerfstudio.benchmark.tables import table
 
 # The network's own pass is timed on so many points, and a ray takes so many in the fine network.
 POINTS, SAMPLES_PER_RAY = 1 << 14, 192
 
 
-def measure_scaling(sizes: tuple[int, ...], end: int, rounds: int, device: Device, seed: int) -> dict[str, Any]:
-    """Measure the adjustment of the full NeRF network at n random points, for some n.
+@dataclass(frozen=True)
+class Scaling(Timed):
+    """Time and memory of the adjustment as the number of groups grows.
 
-    Args:
+    Attributes:
         sizes: Numbers of groups, n.
         end: Last balanced eigenvalue, by Adam's rule.
-        rounds: Timed rounds, of which the median counts.
-        device: Where to compute.
-        seed: Seed of networks and points.
-
-    Returns:
-        For each n seconds of kernel, eigenpairs and application to a colour per ray, peak memory of all three
-        together, and their time as a share of a plain step of n rays in the fine network, that step's time being
-        scaled from one of 16,384 points.
-
-    Raises:
-        ValueError: If there is no size, or one is too small for ``end``.
     """
-    needed = eigenpairs_needed(end, "adam")
-    if not sizes or min(sizes) < needed:
-        raise ValueError(f"Name numbers of groups of at least {needed} for end={end}, got {sizes}.")
-    network, points = nerf_problem(POINTS, torch.float32, device, seed)
 
-    def train() -> None:
-        torch.autograd.grad(network(*points).sum(), list(network.parameters()))
+    name: ClassVar[str] = "scaling"
 
-    per_point = statistics.median(time_alternately({"train": train}, rounds)["train"]) / POINTS
-    measured = [_measure_size(n, end, rounds, device, seed) for n in sizes]
-    for figures in measured:
-        plain = per_point * SAMPLES_PER_RAY * figures["num_groups"]
-        figures["share_of_plain_step"] = figures["adjustment_seconds"] / plain
-    return {
-        "device": device,
-        "end": end,
-        "rounds": rounds,
-        "seed": seed,
-        "samples_per_ray": SAMPLES_PER_RAY,
-        "plain_seconds_per_point": per_point,
-        "sizes": measured,
-    }
+    sizes: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
+    end: int = 25
 
+    def measure(self, train: Train) -> Figures:
+        needed = eigenpairs_needed(self.end, "adam")
+        if not self.sizes or min(self.sizes) < needed:
+            raise ValueError(f"Name numbers of groups of at least {needed} for end={self.end}, got {self.sizes}.")
+        network, points = nerf_problem(POINTS, torch.float32, self.place, self.seed)
+        step = {"step": lambda: torch.autograd.grad(network(*points).sum(), list(network.parameters()))}
+        per_point = medians(time_alternately(step, self.rounds))["step"] / POINTS
+        return {
+            "samples_per_ray": SAMPLES_PER_RAY,
+            "plain_seconds_per_point": per_point,
+            "sizes": [self.measure_size(n, per_point * SAMPLES_PER_RAY * n) for n in self.sizes],
+        }
 
-def _measure_size(n: int, end: int, rounds: int, device: Device, seed: int) -> dict[str, Any]:
-    network, inputs = nerf_problem(n, torch.float32, device, seed)
-    count, residual = eigenpairs_needed(end, "adam"), torch.randn(n, 3, device=device)
+    def measure_size(self, n: int, plain_seconds: float) -> Figures:
+        """Seconds of the kernel of n points, its eigenpairs, and their application to a colour per ray; peak memory of
+        all three together; their time as a share of a plain step's."""
+        network, inputs = nerf_problem(n, torch.float32, self.place, self.seed)
+        count, residual = eigenpairs_needed(self.end, "adam"), torch.randn(n, 3, device=self.place)
 
-    def kernel() -> torch.Tensor:
-        return layerwise_entk(network, inputs, sum_of_sigmoids, check=False)
+        def kernel() -> torch.Tensor:
+            return layerwise_entk(network, inputs, sum_of_sigmoids, check=False)
 
-    def whole() -> torch.Tensor:
-        pairs = leading_eigenpairs(kernel(), count)
-        return SpectralTransform.from_eigenpairs(*pairs, end=end).apply(residual)
+        def transform(matrix: torch.Tensor) -> SpectralTransform:
+            return SpectralTransform.from_eigenpairs(*leading_eigenpairs(matrix, count), end=self.end)
 
-    matrix = kernel()
-    values, vectors = leading_eigenpairs(matrix, count)
-    transform = SpectralTransform.from_eigenpairs(values, vectors, end=end)
-    seconds = time_alternately(
-        {
+        matrix = kernel()
+        prepared = transform(matrix)
+        parts = {
             "kernel": kernel,
             "eigenpairs": lambda: leading_eigenpairs(matrix, count),
-            "apply": lambda: transform.apply(residual),
-        },
-        rounds,
-    )
-    median = {part: statistics.median(times) for part, times in seconds.items()}
-    return {
-        "num_groups": n,
-        "part_seconds": median,
-        "adjustment_seconds": sum(median.values()),
-        "peak_memory_bytes": peak_memory(whole, device),
-    }
+            "apply": lambda: prepared.apply(residual),
+        }
+        seconds = medians(time_alternately(parts, self.rounds))
+        return {
+            "num_groups": n,
+            "part_seconds": seconds,
+            "adjustment_seconds": sum(seconds.values()),
+            "peak_memory_bytes": peak_memory(lambda: transform(kernel()).apply(residual), self.place),
+            "share_of_plain_step": sum(seconds.values()) / plain_seconds,
+        }
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        rows = [
+            [str(size["num_groups"])]
+            + [f"{1000 * seconds:.1f} ms" for seconds in (*size["part_seconds"].values(), size["adjustment_seconds"])]
+            + [f"{100 * size['share_of_plain_step']:.1f} %", f"{size['peak_memory_bytes'] / 2**20:.0f} MiB"]
+            for size in figures["sizes"]
+        ]
+        head = ("n", "kernel", "eigenpairs", "apply", "together", "share of a plain step", "peak memory")
+        return f"""## More groups, {on(figures)}
+
+Full NeRF network, end = {figures["end"]}. The share is of a plain step of n rays with {figures["samples_per_ray"]} \
+samples each, scaled from a measured time per sample.
+
+{table(head, rows)}
+![time and memory over the number of groups]({stem}.png)
+"""
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        from iga_nerfstudio.benchmark.plots import panels_of, save
+
+        sizes = figures["sizes"]
+        n = [size["num_groups"] for size in sizes]
+        figure, ((time, memory),) = panels_of(2, 4.5, 3.6)
+        for part in sizes[0]["part_seconds"]:
+            time.loglog(n, [size["part_seconds"][part] for size in sizes], "o-", label=part)
+        memory.loglog(n, [size["peak_memory_bytes"] / 2**20 for size in sizes], "o-", color="black", label="peak")
+        memory.loglog(n, [4 * k * k / 2**20 for k in n], "--", color="grey", label="one n x n matrix, float32")
+        for axis, quantity in ((time, "seconds"), (memory, "MiB")):
+            axis.set(xlabel="groups, n", ylabel=quantity)
+            axis.set_xticks(n, [str(k) for k in n])
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+            axis.legend()
+        save(figure, path.with_name(f"{path.name}.png"))

@@ -1,136 +1,126 @@
-"""What one client at rest costs a training on this machine, and how soon it sees something sharp.
-
-``python -m iga_nerfstudio.benchmark.cost.watching`` trains ``iga-nerf-tiny`` on the demo scene with ns-train, counts steps
-without and with a client that speaks viser's protocol, prints one JSON line, and writes it as a result.
-"""
+"""What one client at rest costs a training on this machine, and how soon it sees something sharp."""
 
 from __future__ import annotations
 
 import io
-import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import msgspec
-import tyro
 from PIL import Image
 from websockets.sync.client import connect
 
-from iga_nerfstudio.benchmark.record import write_result
-from iga_nerfstudio.nerf.trainer import LOOPBACK, find_port
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
+from iga_nerfstudio.benchmark.tables import table
 from iga_nerfstudio.scenes import write_demo_scene
 
+# Every step is printed, and nothing is evaluated or saved meanwhile.
+TRAINING = """iga-nerf-tiny --experiment-name x --timestamp run --vis viewer+tensorboard --logging.steps-per-log 1
+--max-num-iterations 100000 --steps-per-eval-batch 100000 --steps-per-eval-image 100000 --steps-per-save 100000"""
+# Of a browser window of 1280x720 that nobody touches.
+CAMERA = {
+    "type": "ViewerCameraMessage", "wxyz": (1.0, 0.0, 0.0, 0.0), "position": (3.0, 3.0, 3.0), "fov": 1.3,
+    "aspect": 1280 / 720, "look_at": (0.0, 0.0, 0.0), "up_direction": (0.0, 0.0, 1.0),
+}  # fmt: skip
 
-@dataclass
-class Client:
-    """A browser window of 1280x720 that nobody touches.
+
+@dataclass(frozen=True)
+class Watching(Study):
+    """Steps of ns-train iga-nerf-tiny without and with a client at rest that speaks viser's protocol.
 
     Attributes:
-        frames: Seconds since it came, and the longer side in pixels, of every picture that it was sent.
+        seconds_of_a_window: Of every window of time in which steps are counted.
+        windows: Windows without and with a client, each.
     """
 
-    port: int
-    frames: list[tuple[float, int]] = field(default_factory=list)
+    name: ClassVar[str] = "watching"
 
-    def watch(self, until: float) -> None:
-        """Receive what the viewer sends until a time of ``time.monotonic``."""
-        camera: dict[str, Any] = {
-            "type": "ViewerCameraMessage",
-            "wxyz": (1.0, 0.0, 0.0, 0.0),
-            "position": (3.0, 3.0, 3.0),
-            "fov": 1.3,
-            "aspect": 1280 / 720,
-            "look_at": (0.0, 0.0, 0.0),
-            "up_direction": (0.0, 0.0, 1.0),
-        }
-        start = time.monotonic()
-        with connect(f"ws://{LOOPBACK}:{self.port}", max_size=None) as socket:
-            socket.send(msgspec.msgpack.encode(camera))
-            while (left := until - time.monotonic()) > 0:
-                try:
-                    messages = msgspec.msgpack.decode(socket.recv(timeout=left, decode=False))
-                except TimeoutError:
-                    return
-                for message in messages if isinstance(messages, list) else [messages]:
-                    if message["type"] == "BackgroundImageMessage" and message["rgb_bytes"]:
-                        size = max(Image.open(io.BytesIO(message["rgb_bytes"])).size)
-                        self.frames.append((time.monotonic() - start, size))
-
-
-@dataclass
-class Watching:
-    """Settings."""
-
-    seconds: float = 20.0
-    """Of every window in which steps are counted."""
+    seconds_of_a_window: float = 20.0
     windows: int = 3
-    """Windows without and with a client, each."""
-    output: Path = Path("benchmarks/results/watching.json")
-    """File to write."""
+
+    def measure(self, train: Train) -> Figures:
+        from iga_nerfstudio.nerf.trainer import LOOPBACK, find_port
+
+        if self.windows < 1 or self.seconds_of_a_window <= 0:
+            raise ValueError(f"Need windows of some seconds, got {self.windows} of {self.seconds_of_a_window} s.")
+        with tempfile.TemporaryDirectory() as folder:
+            log, port = Path(folder, "log.txt"), find_port(LOOPBACK, 17700)
+            command = [str(Path(sys.executable).with_name("ns-train")), *TRAINING.split(), "--output-dir", folder]
+            command += ["--data", str(write_demo_scene(Path(folder, "scene"))), "--viewer.websocket-port", str(port)]
+            with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as training:
+                try:
+                    while _latest_step(log) < 20:
+                        time.sleep(1)
+                        if training.poll() is not None:
+                            raise ValueError(f"ns-train ended before its 20th step: {log.read_text()[-2000:]}")
+                    alone = self.count(log)
+                    until = time.monotonic() + self.seconds_of_a_window * self.windows + 5
+                    with ThreadPoolExecutor(1) as pool:
+                        client = pool.submit(watch, f"ws://{LOOPBACK}:{port}", until)
+                        watched, frames = self.count(log), client.result()
+                finally:
+                    training.terminate()
+        if not frames:
+            raise ValueError(f"No picture came in {self.windows} x {self.seconds_of_a_window} s. Give it more seconds.")
+        largest = max(size for _, size in frames)
+        return {
+            "steps_alone": alone,
+            "steps_watched": watched,
+            "largest_frame": largest,
+            "seconds_to_largest_frame": next(at for at, size in frames if size == largest),
+            "frames": frames,
+        }
+
+    def count(self, log: Path) -> list[int]:
+        """Steps in each of some windows of time."""
+        steps = [_latest_step(log)]
+        for _ in range(self.windows):
+            time.sleep(self.seconds_of_a_window)
+            steps.append(_latest_step(log))
+        return [after - before for before, after in pairwise(steps)]
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        alone, watched = (statistics.median(figures[name]) for name in ("steps_alone", "steps_watched"))
+        sharp = f"{figures['largest_frame']} pixels, after {figures['seconds_to_largest_frame']:.1f} s"
+        head = ("steps alone", "steps watched", "watched / alone", "first sharp frame")
+        return f"""## A training that somebody watches
+
+`iga-nerf-tiny` on the demo scene by `ns-train`, first alone, then with a browser window of 1280x720 that nobody \
+touches. Steps in {figures["seconds_of_a_window"]:g} s, medians of {len(figures["steps_alone"])} such windows of time.
+
+{table(head, [[f"{alone:g}", f"{watched:g}", f"**{watched / alone:.2f}**", sharp]])}"""
 
 
-def steps(log: Path) -> int:
+def watch(address: str, until: float) -> list[tuple[float, int]]:
+    """Receive what a viewer sends until a time of ``time.monotonic``: seconds since the client came, and the longer
+    side in pixels, of every picture."""
+    frames = []
+    start = time.monotonic()
+    with connect(address, max_size=None) as socket:
+        socket.send(msgspec.msgpack.encode(CAMERA))
+        while (left := until - time.monotonic()) > 0:
+            try:
+                messages = msgspec.msgpack.decode(socket.recv(timeout=left, decode=False))
+            except TimeoutError:
+                break
+            for message in messages if isinstance(messages, list) else [messages]:
+                if message["type"] == "BackgroundImageMessage" and message["rgb_bytes"]:
+                    size = max(Image.open(io.BytesIO(message["rgb_bytes"])).size)
+                    frames.append((round(time.monotonic() - start, 1), size))
+    return frames
+
+
+def _latest_step(log: Path) -> int:
     """The latest step that a training has printed."""
     found = re.findall(r"^(\d+) \(", log.read_text(), flags=re.MULTILINE)
     return int(found[-1]) if found else 0
-
-
-def measure(settings: Watching) -> dict[str, Any]:
-    """Train, count, and end the training."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        port = find_port(LOOPBACK, 17700)
-        command = [
-            str(Path(sys.executable).with_name("ns-train")), "iga-nerf-tiny",
-            "--data", str(write_demo_scene(folder / "scene")), "--output-dir", str(folder), "--experiment-name", "x",
-            "--timestamp", "run", "--vis", "viewer+tensorboard", "--max-num-iterations", "100000",
-            "--logging.steps-per-log", "1", "--viewer.websocket-port", str(port), "--steps-per-eval-batch", "100000",
-            "--steps-per-eval-image", "100000", "--steps-per-save", "100000",
-        ]  # fmt: skip
-        with (folder / "log.txt").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as training:
-            printed = folder / "log.txt"
-            while steps(printed) < 20:
-                if training.poll() is not None:
-                    raise RuntimeError(printed.read_text()[-2000:])
-                time.sleep(1)
-            alone = count(printed, settings)
-            client = Client(port)
-            until = time.monotonic() + settings.seconds * settings.windows + 5
-            thread = threading.Thread(target=client.watch, args=(until,), daemon=True)
-            thread.start()
-            watched = count(printed, settings)
-            thread.join()
-            training.terminate()
-    largest = max(size for _, size in client.frames)
-    return {
-        "steps_alone": alone,
-        "steps_watched": watched,
-        "seconds_of_a_window": settings.seconds,
-        "largest_frame": largest,
-        "seconds_to_largest_frame": round(next(at for at, size in client.frames if size == largest), 1),
-        "frames": [(round(at, 1), size) for at, size in client.frames],
-    }
-
-
-def count(printed: Path, settings: Watching) -> list[int]:
-    """Steps in each of some windows of time."""
-    counts = []
-    for _ in range(settings.windows):
-        before = steps(printed)
-        time.sleep(settings.seconds)
-        counts.append(steps(printed) - before)
-    return counts
-
-
-if __name__ == "__main__":
-    settings = tyro.cli(Watching)
-    figures = measure(settings)
-    write_result(settings.output, figures)
-    print(json.dumps(figures))

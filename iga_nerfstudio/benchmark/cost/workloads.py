@@ -1,150 +1,98 @@
-"""What is timed: trainings of every kind of task at the paper's sizes, advanced step by step."""
+"""What is timed: trainings of every kind of task at the paper's settings, advanced step by step."""
 
 from __future__ import annotations
 
 import copy
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster
+from iga_nerfstudio.benchmark.paper import photograph_settings, shape_settings
 from iga_nerfstudio.data.voxels import VoxelGrid
-from iga_nerfstudio.data.waveforms import Waveform
-from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.scenes import write_demo_scene
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
-from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
-from iga_nerfstudio.tasks.signal import SignalConfig, SignalTask
-from iga_nerfstudio.tasks.trainer import Trainer
-
-Workload = Literal[
-    "signal-p1",
-    "signal-p4",
-    "signal-p8",
-    "signal-p8-refresh2",
-    "image-n256",
-    "image-n384",
-    "image-n384-ahead",
-    "image-n96",
-    "image-n1536",
-    "shape-n512",
-    "nerf-n1024",
-    "nerf-n4096",
-]
-Device = Literal["cpu", "cuda"]
+from iga_nerfstudio.tasks.config import MachineConfig
+from iga_nerfstudio.tasks.config_files import read_preset
+from iga_nerfstudio.tasks.image import ImageTask
+from iga_nerfstudio.tasks.sdf import ShapeTask
+from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
+from iga_nerfstudio.tasks.task import Task
 
 
 @dataclass
 class Training:
-    """One network in training.
-
-    Attributes:
-        step: Takes one step.
-        adjuster: Its adjuster.
-        network: What is adjusted.
-        sizes: Points per step of each network, the adjusted one first.
-    """
+    """One network in training: its step, its adjuster, and each network's points a step, the adjusted one's first."""
 
     step: Callable[[], None]
     adjuster: InductiveGradientAdjuster
-    network: nn.Module
     sizes: list[tuple[nn.Module, int]]
 
 
-def _of(trainer: Trainer) -> Training:
-    points = len(trainer.batches.next().inputs)
-    return Training(trainer.step, trainer.adjuster, trainer.network, [(trainer.network, points)])
+def _of(task: Task[Any]) -> Training:
+    trainer = task.trainer()
+    return Training(trainer.step, trainer.adjuster, [(trainer.network, len(trainer.batches.next().inputs))])
 
 
-def _signal(interval_size: int, refresh_interval: int, enabled: bool, device: Device, seed: int) -> Training:
-    """The paper's second experiment: 2048 samples, 4 hidden layers x 256 ReLUs, end 7."""
-    values = np.random.default_rng(seed).normal(size=(2048, 1)).astype(np.float32)
-    config = SignalConfig(
-        interval_size=interval_size,
-        network=NetworkConfig("relu", hidden_layers=4),
-        adjustment=TaskAdjustmentConfig(
-            enabled=enabled, end=7, representative="middle", refresh_interval=refresh_interval
-        ),
-        optimizer=OptimizerConfig("adam", 5e-5),
-        machine=MachineConfig(seed, device),
-    )
-    return _of(SignalTask(config, Waveform(np.linspace(-1, 1, 2048), values.astype(np.float64), 1.0)).trainer())
+def _config(paper: Any, enabled: bool, device: Any, seed: int, **adjustment: Any) -> Any:
+    adjustment = replace(paper.adjustment, enabled=enabled, **adjustment)
+    return replace(paper, adjustment=adjustment, machine=MachineConfig(seed, device))
 
 
-def _image(
-    size: tuple[int, int],
-    patch_size: int,
-    representative: Literal["largest_residual", "previous_residual"],
-    enabled: bool,
-    device: Device,
-    seed: int,
-) -> Training:
-    """An image, 3 hidden layers x 256, PE, end 20."""
-    image = np.random.default_rng(seed).random((*size, 3), dtype=np.float32)
-    config = ImageConfig(
-        patch_size=patch_size,
-        network=NetworkConfig("pe"),
-        adjustment=TaskAdjustmentConfig(enabled=enabled, end=20, representative=representative),
-        optimizer=OptimizerConfig("adam", 5e-3),
-        machine=MachineConfig(seed, device),
-    )
-    return _of(ImageTask(config, image).trainer())
+def _signal(interval_size: int, refresh_interval: int, *machine: Any) -> Training:
+    """The second experiment: 2048 samples, 4 hidden layers x 256 ReLUs, end 7."""
+    config = _config(read_preset("experiment2_relu", SignalConfig), *machine, refresh_interval=refresh_interval)
+    return _of(load_signal_task(replace(config, interval_size=interval_size)))
 
 
-def _shape(enabled: bool, device: Device, seed: int) -> Training:
+def _image(height: int, width: int, patch_size: int, representative: str, *machine: Any) -> Training:
+    """An image of noise, 3 hidden layers x 256, PE, end 20."""
+    config = _config(photograph_settings("pe"), *machine, representative=representative)
+    image = np.random.default_rng(config.machine.seed).random((height, width, 3), dtype=np.float32)
+    return _of(ImageTask(replace(config, patch_size=patch_size), image))
+
+
+def _shape(*machine: Any) -> Training:
     """512 random groups of 256 voxels of a ball, 3 hidden layers x 256, PE, end 7."""
-    axis = np.linspace(-1, 1, 128)
-    x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
-    ball = (x**2 + y**2 + z**2 < 0.5).astype(np.uint8)
-    config = SDFConfig(
-        network=NetworkConfig("pe"),
-        adjustment=TaskAdjustmentConfig(enabled=enabled, end=7, representative="middle"),
-        optimizer=OptimizerConfig("adam", 2e-3),
-        machine=MachineConfig(seed, device),
-    )
-    return _of(ShapeTask(config, VoxelGrid(ball, "occupancy", (0.0, 0.0, 0.0), 1.0)).trainer())
+    x, y, z = np.meshgrid(*[np.linspace(-1, 1, 128)] * 3, indexing="ij")
+    ball = VoxelGrid((x**2 + y**2 + z**2 < 0.5).astype(np.uint8), "occupancy", (0.0, 0.0, 0.0), 1.0)
+    return _of(ShapeTask(_config(shape_settings("pe"), *machine), ball))
 
 
-def _nerf(num_rays: int, enabled: bool, device: Device, seed: int) -> Training:
+def _nerf(num_rays: int, enabled: bool, device: str, seed: int) -> Training:
     """The full iga-nerf, 64 coarse and 128 fine samples a ray, end 25."""
-    from iga_nerfstudio.benchmark.studies.nerf_training import (
-        NerfTraining,
-    )  # takes seconds, and other workloads do without
+    # Imports of seconds, and other workloads do without.
+    from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
     from iga_nerfstudio.nerf.method_configs import iga_nerf
 
+    config: Any = copy.deepcopy(iga_nerf.config)
+    data, model = config.pipeline.datamanager, config.pipeline.model
+    data.train_num_rays_per_batch, data.dataparser.downscale_factor = num_rays, 1
+    model.adjustment.enabled = enabled
     with tempfile.TemporaryDirectory() as folder:
-        scene = write_demo_scene(Path(folder) / "scene", resolution=100, num_train=4, num_val=1, num_test=1)
-        config: Any = copy.deepcopy(iga_nerf.config)
-        config.pipeline.datamanager.data = scene
-        config.pipeline.datamanager.train_num_rays_per_batch = num_rays
-        config.pipeline.datamanager.dataparser.downscale_factor = 1
-        config.pipeline.model.adjustment.enabled = enabled
+        data.data = write_demo_scene(Path(folder) / "scene", resolution=100, num_train=4, num_val=1, num_test=1)
         training = NerfTraining(config, device, seed)
-    model: Any = training.pipeline.model
-    coarse = num_rays * model.config.num_coarse_samples
-    fine = coarse + num_rays * model.config.num_importance_samples
-    return Training(
-        training.step, model.adjuster, model.adjuster.network, [(model.field_fine, fine), (model.field_coarse, coarse)]
-    )
+    built = training.pipeline.model
+    coarse, fine = num_rays * model.num_coarse_samples, num_rays * model.num_importance_samples
+    return Training(training.step, built.adjuster, [(built.field_fine, coarse + fine), (built.field_coarse, coarse)])
 
 
-BUILDERS: dict[Workload, Callable[[bool, Device, int], Training]] = {
+# Told whether to adjust, the device, and the seed.
+BUILDERS: dict[str, Callable[[bool, str, int], Training]] = {
     "signal-p1": partial(_signal, 1, 1),
     "signal-p4": partial(_signal, 4, 1),
     "signal-p8": partial(_signal, 8, 1),
     "signal-p8-refresh2": partial(_signal, 8, 2),
-    "image-n256": partial(_image, (256, 256), 16, "largest_residual"),
-    "image-n384": partial(_image, (512, 768), 32, "previous_residual"),
-    "image-n384-ahead": partial(_image, (512, 768), 32, "largest_residual"),
-    "image-n96": partial(_image, (512, 768), 64, "previous_residual"),
-    "image-n1536": partial(_image, (512, 768), 16, "previous_residual"),
+    "image-n256": partial(_image, 256, 256, 16, "largest_residual"),
+    "image-n384": partial(_image, 512, 768, 32, "previous_residual"),
+    "image-n384-ahead": partial(_image, 512, 768, 32, "largest_residual"),
+    "image-n96": partial(_image, 512, 768, 64, "previous_residual"),
+    "image-n1536": partial(_image, 512, 768, 16, "previous_residual"),
     "shape-n512": _shape,
     "nerf-n1024": partial(_nerf, 1024),
     "nerf-n4096": partial(_nerf, 4096),
