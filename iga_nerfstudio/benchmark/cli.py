@@ -13,15 +13,9 @@ import tyro
 from rich.console import Console
 
 from iga_nerfstudio.allocator import reuse_host_memory
-from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
-from iga_nerfstudio.benchmark.cost.options import Options
-from iga_nerfstudio.benchmark.cost.scaling import Scaling
-from iga_nerfstudio.benchmark.cost.step import Step
-from iga_nerfstudio.benchmark.cost.viewer import ViewerCost
-from iga_nerfstudio.benchmark.cost.watching import Watching
-from iga_nerfstudio.benchmark.pages import check_pages, write_pages
+from iga_nerfstudio.benchmark.pages import Pages
 from iga_nerfstudio.benchmark.record import write_result
-from iga_nerfstudio.benchmark.studies import ablations, balance, experiment1, experiment2, images, rays, shapes
+from iga_nerfstudio.benchmark.registry import MEASUREMENTS, STUDIES
 from iga_nerfstudio.benchmark.study import Study
 from iga_nerfstudio.benchmark.sweep import train_all
 from iga_nerfstudio.nerf.commands import CommandError
@@ -30,16 +24,6 @@ RESULTS, RECORDS = Path("benchmarks/results"), Path("outputs/bench")
 AnyStudy = TypeVar("AnyStudy", bound=Study)
 Preset = Literal["smoke", "cpu", "full"]
 
-# What trains, at the sizes that it comes with: a minute, two CPU cores in some hours, the paper's.
-STUDIES: dict[str, dict[str, Any]] = {
-    module.PRESETS["smoke"].name: module.PRESETS
-    for module in (experiment1, experiment2, images, ablations, balance, shapes, rays)
-}
-# What times something, at once.
-MEASUREMENTS: dict[str, Any] = {
-    study.name.replace("_", "-"): study
-    for study in (Step(), Scaling(), Options(tyro.MISSING), Kernel(), MuonStep(), ViewerCost(), Watching())
-}
 SIZES: dict[str, str] = {
     "smoke": "To see that it works: about a minute.",
     "cpu": "Two CPU cores in up to some hours, at sizes smaller than the paper's.",
@@ -122,7 +106,7 @@ class All:
 
 @dataclass(frozen=True)
 class Report:
-    """Generate the pages under docs/, and README's table, from the results."""
+    """Write what stands between marks in README and the pages under docs/, from the results."""
 
     results: Path = RESULTS
     """Folder of result files."""
@@ -135,13 +119,13 @@ class Report:
         Raises:
             ValueError: If there are no results, or a page cannot be written.
         """
-        write_pages(self.results, self.root)
+        Pages(self.results, self.root).write()
         console.print(f"Written to {self.root / 'docs'}", soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Compute all pages and README's table anew from the trainings' records, and fail on any number that differs."""
+    """Compute all of that anew from the trainings' records, and fail on any number that differs."""
 
     results: Path = RESULTS
     """Folder of result files."""
@@ -154,7 +138,7 @@ class Check:
         Raises:
             ValueError: If a page says something else than its results.
         """
-        console.print(f"{check_pages(self.results, self.root)} pages say what the results say.")
+        console.print(f"{Pages(self.results, self.root).check()} pages say what the results say.")
 
 
 def command(name: str, kind: Any, study: Study, description: str | None = None) -> Any:
@@ -171,7 +155,8 @@ def commands() -> Any:
     for name, presets in STUDIES.items():
         sizes = [command(size, Comparison, study, SIZES[size]) for size, study in presets.items()]
         found.append(subcommand(name, _one_of(sizes), _summary(presets["smoke"])))
-    found += [command(name, Measurement, study, _summary(study)) for name, study in MEASUREMENTS.items()]
+    for name, study in MEASUREMENTS.items():
+        found.append(command(name.replace("_", "-"), Measurement, study, _summary(study)))
     for name, kind in (("all", All), ("report", Report), ("check", Check)):
         found.append(subcommand(name, kind, _summary(kind)))
     return _one_of(found)

@@ -1,153 +1,123 @@
-"""The pages under ``docs/``, and README's table of gains: functions of the results, and checked to be."""
+"""README and the pages under ``docs/``: what stands between two marks in them is a function of the results."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
-from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
-from iga_nerfstudio.benchmark.cost.options import Options
-from iga_nerfstudio.benchmark.cost.page import COST_HEADER, MEASUREMENTS_HEADER, paper_cost
-from iga_nerfstudio.benchmark.cost.scaling import Scaling
-from iga_nerfstudio.benchmark.cost.step import Step
-from iga_nerfstudio.benchmark.cost.viewer import ViewerCost
-from iga_nerfstudio.benchmark.cost.watching import Watching
+from iga_nerfstudio.benchmark.cost.paper_cost import paper_cost
 from iga_nerfstudio.benchmark.record import origin, read_results
-from iga_nerfstudio.benchmark.studies import ablations, balance, experiment1, experiment2, images, rays, shapes
-from iga_nerfstudio.benchmark.study import Study
+from iga_nerfstudio.benchmark.registry import KINDS
 from iga_nerfstudio.benchmark.tables import table
 
-# Where README's table stands.
-BEGIN, END = "<!-- Written by iga-bench report: -->\n", "<!-- until here. -->\n"
-COSTS = ("a step of ([more](docs/cost.md))", "points", "adjusted / plain, time", "memory")
+# <!-- iga-bench: images --> begins a block of that measurement's sections; there are blocks of other names too.
+_BLOCK = re.compile(r"(<!-- iga-bench: ([\w ]+) -->\n)(.*?)(<!-- end of iga-bench -->\n)", re.DOTALL)
 GAINS = ("", "Adam", "Adam + IGA", "Muon", "Muon + IGA", "from")
+COSTS = ("a step of", "points", "adjusted / plain, time", "memory")
 
 
-@dataclass(frozen=True)
-class Page:
-    """One page.
+class Pages:
+    """The pages of a project, and the results that they are of.
 
-    Attributes:
-        header: What it begins with: a title, and what holds for all sections.
-        parts: Measurements, of whose results it has a section each, and text between them.
-    """
-
-    header: str
-    parts: tuple[type[Study] | str, ...]
-
-
-PAGES: dict[str, Page] = {
-    "results/images": Page(images.HEADER, (images.Images,)),
-    "results/balance": Page(balance.HEADER, (balance.Balance,)),
-    "results/ablations": Page(ablations.HEADER, (ablations.Ablations,)),
-    "results/shapes": Page(shapes.HEADER, (shapes.Shapes,)),
-    "results/rays": Page(rays.HEADER, (rays.Rays,)),
-    "results/experiment1": Page(experiment1.HEADER, (experiment1.Experiment1,)),
-    "results/experiment2": Page(experiment2.HEADER, (experiment2.Experiment2,)),
-    "cost": Page(COST_HEADER, (Step, paper_cost(), Scaling, Options)),
-    "measurements": Page(MEASUREMENTS_HEADER, (Kernel, MuonStep, ViewerCost, Watching)),
-}
-
-
-def found_in(page: Page, results: Path) -> Iterator[tuple[type[Study], Path, dict[str, Any]]]:
-    """The results that a page is of: of which measurement, their files, and what these hold."""
-    for part in page.parts:
-        if not isinstance(part, str):
-            yield from ((part, path, result) for path, result in read_results(results, part.name))
-
-
-def render(page: Page, results: Path) -> str | None:
-    """A page's text, or None if nothing of it has been measured."""
-    parts, found = [], False
-    for part in page.parts:
-        if isinstance(part, str):
-            parts.append(part)
-            continue
-        for path, result in read_results(results, part.name):
-            parts.append(part.section(result["figures"], path.stem) + origin(path, result))
-            found = True
-    names = " and ".join(f"`{part.name}.json`" for part in page.parts if not isinstance(part, str))
-    note = f"Written by `iga-bench report` from {names} in `benchmarks/results/`; `iga-bench check` computes it anew.\n"
-    return "\n".join([page.header, note, *parts]) if found else None
-
-
-def gains(results: Path) -> str:
-    """README's tables: what the adjustment gains, in every study that says, and what a step costs."""
-    rows = []
-    for name, page in PAGES.items():
-        for study, path, result in found_in(page, results):
-            rows += [[*row, f"[{path.stem}](docs/{name}.md)"] for row in study.gains(result["figures"])]
-    costs = [
-        [step["workload"], f"{sum(step['num_points']):,}", f"{step['ratio']:.2f}", f"{step['memory_ratio']:.2f}"]
-        for _path, result in read_results(results, Step.name)
-        for step in result["figures"]["workloads"]
-    ]
-    tables = (table(GAINS, rows) if rows else "", table(COSTS, costs) if costs else "")
-    return "\n".join(filter(None, tables))
-
-
-def texts(results: Path, root: Path) -> dict[Path, str]:
-    """All files that results decide, and what they should hold; of README all but its table is as it is.
+    Args:
+        results: Folder of result files.
+        root: Folder of README.md and docs/.
 
     Raises:
-        ValueError: If there are no results.
+        ValueError: If there are no results, or no page has a place for one.
     """
-    found = {root / "docs" / f"{name}.md": render(page, results) for name, page in PAGES.items()}
-    pages = {path: text for path, text in found.items() if text is not None}
-    if not pages:
-        raise ValueError(f"There is no result in {results}. Measure first: iga-bench step, iga-bench images cpu, ...")
-    readme = root / "README.md"
-    if readme.is_file() and BEGIN in (text := readme.read_text(encoding="utf-8")):
-        before, rest = text.split(BEGIN)
-        pages[readme] = before + BEGIN + gains(results) + END + rest.split(END)[1]
-    return pages
+
+    def __init__(self, results: Path, root: Path) -> None:
+        self._root = root
+        self._results = {name: read_results(results, name) for name in KINDS}
+        if not any(self._results.values()):
+            raise ValueError(f"There is no result in {results}. Measure first: iga-bench step, iga-bench images cpu.")
+        files = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+        self._texts = {path: path.read_text(encoding="utf-8") for path in files if path.is_file()}
+        self._places = {found[2]: path for path, text in self._texts.items() for found in _BLOCK.finditer(text)}
+        homeless = [path.name for name, found in self._results.items() if name not in self._places for path, _ in found]
+        if homeless:
+            raise ValueError(
+                f"No page under {root} has a place for {', '.join(homeless)}: a line <!-- iga-bench: name --> and one "
+                "<!-- end of iga-bench -->."
+            )
+
+    def write(self) -> None:
+        """Fill all blocks, and draw the pictures beside the pages.
+
+        Raises:
+            ValueError: If a page cannot be written.
+        """
+        try:
+            for path, text in self._expected():
+                path.write_text(text, encoding="utf-8")
+            for name, found in self._results.items():
+                for path, result in found:
+                    KINDS[name].draw(result["figures"], self._places[name].with_name(path.stem))
+        except OSError as error:
+            raise ValueError(f"The pages cannot be written to {self._root / 'docs'}: {error}.") from error
+
+    def check(self) -> int:
+        """Compute all blocks anew, and compare them with what the pages say.
+
+        Returns:
+            How many pages there are.
+
+        Raises:
+            ValueError: If one says something else; names the first line that differs of each.
+        """
+        wrong = [
+            found for path, text in self._expected() if (found := _first_difference(path, self._texts[path], text))
+        ]
+        if wrong:
+            raise ValueError("\n".join(["Pages differ from the results; run iga-bench report:", *wrong]))
+        return len(set(self._places.values()))
+
+    def _expected(self) -> Iterator[tuple[Path, str]]:
+        for path, text in self._texts.items():
+            yield path, _BLOCK.sub(lambda found: found[1] + self._block(found[2]) + found[4], text)
+
+    def _block(self, name: str) -> str:
+        """What stands in a block."""
+        if name == "gains":
+            return self._gains()
+        if name == "costs":
+            return self._costs()
+        if name == "paper cost":
+            return paper_cost()
+        if name not in KINDS:
+            raise ValueError(f"There is no measurement {name}, whose block is in {self._places[name]}.")
+        sections = [
+            KINDS[name].section(result["figures"], path.stem) + origin(path, result)
+            for path, result in self._results[name]
+        ]
+        return "\n".join(sections) or "Not measured yet.\n"
+
+    def _gains(self) -> str:
+        """What the adjustment gains, in every study that says."""
+        rows = []
+        for name, found in self._results.items():
+            for path, result in found:
+                link = f"[{path.stem}]({self._places[name].relative_to(self._root)})"
+                rows += [[*row, link] for row in KINDS[name].gains(result["figures"])]
+        return table(GAINS, rows)
+
+    def _costs(self) -> str:
+        """What the adjustment costs."""
+        steps: list[dict[str, Any]] = [
+            one for _, result in self._results["step"] for one in result["figures"]["workloads"]
+        ]
+        rows = [
+            [step["workload"], f"{sum(step['num_points']):,}", f"{step['ratio']:.2f}", f"{step['memory_ratio']:.2f}"]
+            for step in steps
+        ]
+        return table(COSTS, rows)
 
 
-def write_pages(results: Path, root: Path) -> None:
-    """Write the pages that there are results for, with their pictures, and README's table.
-
-    Raises:
-        ValueError: If there are no results, or a page cannot be written.
-    """
-    try:
-        for path, text in texts(results, root).items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        for name, page in PAGES.items():
-            for study, path, result in found_in(page, results):
-                study.draw(result["figures"], (root / "docs" / name).with_name(path.stem))
-    except OSError as error:
-        raise ValueError(f"The pages cannot be written to {root / 'docs'}: {error}.") from error
-
-
-def check_pages(results: Path, root: Path) -> int:
-    """Compute all pages and README's table from the results, and compare them with what the files say.
-
-    Returns:
-        How many pages there are.
-
-    Raises:
-        ValueError: If one says something else; names the first line that differs of each.
-    """
-    expected = texts(results, root)
-    wrong = [difference for path, text in expected.items() if (difference := _first_difference(path, text))]
-    known = {root / "docs" / f"{name}.md" for name in PAGES} - set(expected)
-    wrong += [f"{path} has no result" for path in sorted(known) if path.exists()]
-    if wrong:
-        raise ValueError("\n".join(["Pages differ from the results; run iga-bench report:", *wrong]))
-    return len(expected)
-
-
-def _first_difference(path: Path, text: str) -> str | None:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return next(
-        (
-            f"{path}:{number}: it says {said!r}, the results say {right!r}"
-            for number, (said, right) in enumerate(zip_longest(lines, text.splitlines()), 1)
-            if said != right
-        ),
-        None,
-    )
+def _first_difference(path: Path, said: str, right: str) -> str | None:
+    for number, (ours, theirs) in enumerate(zip_longest(said.splitlines(), right.splitlines()), 1):
+        if ours != theirs:
+            return f"{path}:{number}: it says {ours!r}, the results say {theirs!r}"
+    return None

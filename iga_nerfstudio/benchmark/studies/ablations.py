@@ -51,15 +51,6 @@ CASES = {
     "patches four times as large": Case({}, 4.0),
 }
 
-HEADER = """# Ablations: who stands for a group, and how large groups are
-
-PSNR in dB after the last step under Adam at the paper's learning rates, mean over images and seeds, ± the standard
-deviation over the seeds; in brackets the gain over plain training, and in how many cases of an image and a seed. The
-columns of the paper are its Tables 6 and 7: Kodak 1 to 3 at 768x512, 4 layers x 256, 10,000 steps, best evaluation.
-`all maxima` is what the authors' code does where the paper says largest residual. A case is left out
-where there are fewer patches than balanced eigenvalues.
-"""
-
 
 @dataclass(frozen=True)
 class Ablations(Photographs):

@@ -80,14 +80,6 @@ JUDGED: dict[OptimizerKind, tuple[str, ...]] = {
     "muon": ("plain", "paper", "power 0.7", DEFAULT_PLAIN, DEFAULT, HALF),
 }
 
-HEADER = """# How to balance, and under which optimiser and schedule
-
-Photographs are fitted by the paper's networks under Adam and Muon. Ways to adjust and learning rates are chosen on some
-photographs, and what was chosen is judged on others, every entry at its own best rate. PSNR in dB after the last step,
-mean over photographs and seeds, ± the standard deviation over the seeds. The learning rate falls to a tenth at 30
-percent of the steps, as in the paper, where no other schedule is named.
-"""
-
 
 @dataclass(frozen=True)
 class Balance(Photographs):

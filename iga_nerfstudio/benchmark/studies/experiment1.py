@@ -38,20 +38,6 @@ NAMES = {"plain": "I (plain)", "ntk": "S (NTK)", "entk": "S~ (eNTK)", "iga": "S~
 # Whose losses are compared.
 _PAIRS = (("ntk", "entk"), ("entk", "iga"), ("ntk", "iga"))
 
-HEADER = """# Experiment 1: NTK, eNTK and inductive adjustments of a two-layer network
-
-Paper Sec. 4: a two-layer ReLU network with a fixed last layer learns four tones on the unit circle by plain gradient
-descent, under no adjustment (I), that by the closed form of the NTK (S), that by the eNTK of all inputs (S~), and that
-by the eNTK of one input per group (S~e). The paper prints no numbers for it; its figures 1 and 9 are what to compare
-with.
-
-The NTK's eigenvectors on the circle are the constant and, in pairs of one eigenvalue, sines and cosines of frequency 1,
-2, 3, ... An even end takes one of a pair and leaves the other. Which one S takes is an accident of the solver, that of
-S~ and S~e one of the initial weights. End 10 cuts the pair of frequency 5, where the third tone has nearly all that it
-has: the S measured here takes just the vector that holds it, the others do not, and no width brings their losses
-together. End 14 cuts a pair that the function does not need.
-"""
-
 
 @dataclass(frozen=True)
 class Experiment1(Study):

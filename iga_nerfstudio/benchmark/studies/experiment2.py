@@ -21,13 +21,6 @@ from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
 Network = Literal["relu", "siren"]
 NETWORKS: tuple[Network, ...] = ("relu", "siren")
 
-HEADER = """# Experiment 2: more balanced eigenvalues, less spectral bias
-
-Paper Sec. 4: ReLU learns tones of 5 to 30, SIREN tones of 10 to 60 cycles per unit, under Adam at a fixed rate, with
-eigenvalues 1 to end balanced of the eNTK of one sample per group of p; p = 1 is the eNTK of all samples, end 0 plain
-training. The paper prints no numbers for it; its figures 2, 3 and 10 to 12 are what to compare with.
-"""
-
 
 @dataclass(frozen=True)
 class Experiment2(Study):

@@ -10,13 +10,7 @@ from typing import ClassVar, Literal
 import tyro
 
 from iga_nerfstudio.benchmark import paper
-from iga_nerfstudio.benchmark.studies.photographs import (
-    Entry,
-    OptimizerKind,
-    Photographs,
-    by_entry,
-    train_and_judge,
-)
+from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry, train_and_judge
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.sweep import Outcome
 from iga_nerfstudio.benchmark.tables import (
@@ -57,21 +51,6 @@ COLUMNS = (
     *("network", "variant", "rate", "PSNR", "gain (in how many cases)", "best PSNR", "SSIM", "MS-SSIM", "LPIPS"),
     *("on [0, 1]", "paper: PSNR", "paper: SSIM", "paper: MS-SSIM", "paper: LPIPS on [0, 1]"),
 )
-
-HEADER = """# Images: every network, plain, IGA, FR and BN
-
-Means over images and seeds after the last step, ± the standard deviation over the seeds; gains are over plain training
-of the same network, image and seed under the same optimiser.
-
-The paper's columns are its Tables 8 to 11 and, for Gauss, WIRE and FINER, 5: Kodak 1 to 8 at 768x512, 3 hidden layers x
-256, 10,000 steps of Adam, the best evaluation of a training. Each is the mean over the images that were trained here;
-only those of Table 5, which has no rows by image, are of all eight. Its Table 1 prints 31.65 for PE + FR and 22.55 for
-ReLU + BN where the rows average 29.74 and 22.51.
-
-Two things differ at any size. By an indexing slip the authors' code takes a sum of gradients over many pixels of a
-patch where the paper says the one of largest residual, which is what is trained here. And it feeds LPIPS images in
-[0, 1] where the library expects [-1, 1], so that the paper's numbers compare with our column *on [0, 1]* alone.
-"""
 
 
 @dataclass(frozen=True)

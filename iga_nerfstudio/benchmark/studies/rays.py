@@ -57,15 +57,6 @@ VARIANTS = {
 RATES: dict[OptimizerKind, tuple[float, ...]] = {"adam": (3e-3, 1.5e-3, 6e-3), "muon": (2e-2, 1e-2, 4e-2)}
 _AT_ALL_RATES = ("plain", "heaviest")
 
-HEADER = """# What the kernel of a batch of rays should be of
-
-A small NeRF is trained with every choice of the adjustment's kernel, everything else equal. PSNR is that of the test
-views after the last step, mean over the seeds, ± the standard deviation over them. Gains are over plain training of the
-same seed. Steps and seconds to quality are those until plain training's final PSNR is reached (mean curve over the
-seeds, interpolated), as fractions of plain training's; seconds are steps times the cost of a step, which is a median
-over alternately timed steps.
-"""
-
 
 @dataclass(frozen=True)
 class Rays(Study):

@@ -1,4 +1,4 @@
-"""What ``docs/cost.md`` and ``docs/measurements.md`` say beside the measurements."""
+"""The paper's own costs, beside ours."""
 
 from __future__ import annotations
 
@@ -6,20 +6,6 @@ from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.tables import table
 
 TASKS = ("signals (1D)", "images (2D)", "shapes (3D)", "NeRF (5D)")
-
-COST_HEADER = """# What the adjustment costs
-
-Plain and adjusted steps are timed alternately in one run; their ratio is the median over rounds. Memory is what a step
-holds at most beyond what it finds. The Jacobian route is what IGA costs as published: per-sample Jacobians, a full
-eigendecomposition, a dense S. *Plain over products* compares a plain step with its matrix products alone at the rate
-that this machine reaches for one such product.
-"""
-
-MEASUREMENTS_HEADER = """# Measurements
-
-Times are medians of alternating calls in one run where nothing else is said, and only their ratios mean something on
-another machine.
-"""
 
 
 def paper_cost() -> str:
