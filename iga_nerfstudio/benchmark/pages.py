@@ -106,12 +106,10 @@ class Pages:
 
     def _costs(self) -> str:
         """What the adjustment costs."""
-        steps: list[dict[str, Any]] = [
-            one for _, result in self._results["step"] for one in result["figures"]["workloads"]
-        ]
         rows = [
             [step["workload"], f"{sum(step['num_points']):,}", f"{step['ratio']:.2f}", f"{step['memory_ratio']:.2f}"]
-            for step in steps
+            for _, result in self._results["step"]
+            for step in result["figures"]["workloads"]
         ]
         return table(COSTS, rows)
 

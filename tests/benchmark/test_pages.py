@@ -15,9 +15,11 @@ import trimesh
 import tyro
 
 from iga_nerfstudio.benchmark import cli, pages
-from iga_nerfstudio.benchmark.cli import MEASUREMENTS, STUDIES, commands, main
-from iga_nerfstudio.benchmark.pages import BEGIN, END, PAGES, Page, check_pages, write_pages
+from iga_nerfstudio.benchmark.cli import commands, main
+from iga_nerfstudio.benchmark.cost.step import Step
+from iga_nerfstudio.benchmark.pages import Pages
 from iga_nerfstudio.benchmark.record import write_result
+from iga_nerfstudio.benchmark.registry import KINDS, MEASUREMENTS, STUDIES
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import train_all
 from tests.benchmark.studies import write_photographs
@@ -53,13 +55,21 @@ class Squares(Study):
         return [["squares", "1.00", f"{figures['trainings'][0]['psnr']:.2f}", "", ""]]
 
 
+def place(name: str) -> str:
+    """A page's place for a measurement."""
+    return f"<!-- iga-bench: {name} -->\nold\n<!-- end of iga-bench -->\n"
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of one page, measured."""
-    monkeypatch.setattr(pages, "PAGES", {"results/squares": Page("# Squares\n", ("Text.\n", Squares))})
+    monkeypatch.setattr(pages, "KINDS", {"squares": Squares, "step": Step})
     measure(tmp_path, Squares())
-    (tmp_path / "README.md").write_text(f"# Project\n\n{BEGIN}old\n{END}\nend\n")
-    write_pages(tmp_path / "results", tmp_path)
+    (tmp_path / "README.md").write_text(f"# Project\n\n{place('gains')}\nend\n")
+    page = tmp_path / "docs" / "results" / "squares.md"
+    page.parent.mkdir(parents=True)
+    page.write_text(f"# Squares\n\nText.\n\n{place('squares')}")
+    Pages(tmp_path / "results", tmp_path).write()
     return tmp_path
 
 
@@ -80,50 +90,52 @@ def test_a_result_says_where_it_comes_from_and_has_a_line_for_every_training(tmp
         write_result(tmp_path / "file" / "figure.json", {})
 
 
-def test_a_page_is_what_its_results_say(root: Path) -> None:
+def test_a_page_is_its_own_prose_and_what_results_say(root: Path) -> None:
     text = (root / "docs" / "results" / "squares.md").read_text()
-    assert text.startswith("# Squares\n")
-    assert "## Up to 3\n\nSquares [4, 9]." in text
+    assert text.startswith("# Squares\n\nText.\n\n<!-- iga-bench: squares -->\n## Up to 3\n\nSquares [4, 9].")
+    assert "old" not in text
     commit = json.loads((root / "results" / "squares.json").read_text())["provenance"]["commit"][:10]
     assert re.search(rf"commit {commit}, trained at {commit}.*Data: `squares.json`, 2 trainings\.", text)
     assert (root / "docs" / "results" / "squares.png").read_bytes() == b"picture"
     assert (root / "README.md").read_text() == (
-        f"# Project\n\n{BEGIN}|  | Adam | Adam + IGA | from |\n| --- | --- | --- | --- |\n"
-        f"| squares | 1.00 | 4.00 | [squares](docs/results/squares.md) |\n{END}\nend\n"
+        "# Project\n\n<!-- iga-bench: gains -->\n|  | Adam | Adam + IGA | from |\n| --- | --- | --- | --- |\n"
+        "| squares | 1.00 | 4.00 | [squares](docs/results/squares.md) |\n<!-- end of iga-bench -->\n\nend\n"
     )
 
 
 def test_one_that_diverged_is_counted_below(root: Path) -> None:
     measure(root, Squares((2, 13)))
-    write_pages(root / "results", root)
+    Pages(root / "results", root).write()
     text = (root / "docs" / "results" / "squares.md").read_text()
     assert "1 of 2 trainings diverged; no mean counts them." in text
 
 
 def test_a_page_that_says_something_else_is_found(root: Path) -> None:
-    assert check_pages(root / "results", root) == 2
-    page = root / "docs" / "results" / "squares.md"
+    results, page, readme = root / "results", root / "docs" / "results" / "squares.md", root / "README.md"
+    assert Pages(results, root).check() == 2
     page.write_text(page.read_text().replace("[4, 9]", "[4, 8]"))
     with pytest.raises(ValueError, match=r"squares.md:\d+: it says 'Squares \[4, 8\].', the results say .*\[4, 9\]"):
-        check_pages(root / "results", root)
-    write_pages(root / "results", root)
-    readme = root / "README.md"
+        Pages(results, root).check()
+    Pages(results, root).write()
     readme.write_text(readme.read_text().replace("4.00", "5.00"))
     with pytest.raises(ValueError, match=r"README.md:6"):
-        check_pages(root / "results", root)
-    write_pages(root / "results", root)
-    (root / "results" / "squares.json").rename(root / "results" / "other.json")
+        Pages(results, root).check()
+    page.write_text("# Squares\n")
+    with pytest.raises(ValueError, match=r"No page under .* has a place for squares.json"):
+        Pages(results, root)
+    readme.write_text(place("cubes"))
+    page.write_text(place("squares"))
+    with pytest.raises(ValueError, match=r"There is no measurement cubes, whose block is in .*README.md"):
+        Pages(results, root).check()
+    (results / "squares.json").rename(results / "other.json")
     with pytest.raises(ValueError, match=r"There is no result in .*Measure first"):
-        check_pages(root / "results", root)
+        Pages(results, root)
 
 
 def test_the_committed_pages_are_those_of_the_committed_results() -> None:
-    assert check_pages(ROOT / "benchmarks" / "results", ROOT) > 5
-
-
-def test_every_result_that_is_committed_is_on_a_page() -> None:
-    names = {part.name for page in PAGES.values() for part in page.parts if not isinstance(part, str)}
-    assert {path.stem for path in (ROOT / "benchmarks" / "results").iterdir()} <= names
+    results = ROOT / "benchmarks" / "results"
+    assert Pages(results, ROOT).check() > 5
+    assert {path.stem for path in results.iterdir()} <= set(KINDS)  # no other has a page
 
 
 def test_the_command_fails_in_one_line(tmp_path: Path) -> None:
@@ -181,7 +193,7 @@ def test_options_override_a_size() -> None:
 def test_measurements_have_their_settings_too(capsys: pytest.CaptureFixture[str]) -> None:
     for name, study in MEASUREMENTS.items():
         with pytest.raises(SystemExit):
-            chosen(name, "--help")
+            chosen(name.replace("_", "-"), "--help")
         text = capsys.readouterr().out
         assert all(f"--{field.name.replace('_', '-')}" in text for field in fields(study))
 
@@ -198,9 +210,10 @@ def test_all_of_them_by_one_command(
     written = {path.stem: json.loads(path.read_text())["figures"] for path in cli.RESULTS.iterdir()}
     assert set(written) == {"experiment1", "experiment2", "ablations", "images", "balance", "shapes"}
     assert {run["network"] for run in written["images"]["judged"]} == {"relu", "pe", "siren"}
+    (tmp_path / "README.md").write_text("".join(map(place, [*written, "gains"])))
     bench(monkeypatch, "report")
     bench(monkeypatch, "check")
-    assert "6 pages say what the results say." in capsys.readouterr().out
+    assert "1 pages say what the results say." in capsys.readouterr().out
 
 
 def bench(monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
