@@ -10,8 +10,7 @@ from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
 from iga_nerfstudio.benchmark.cost.options import Options
 from iga_nerfstudio.benchmark.cost.scaling import Scaling
 from iga_nerfstudio.benchmark.cost.step import Step
-from iga_nerfstudio.benchmark.cost.viewer import ViewerCost
-from iga_nerfstudio.benchmark.cost.watching import Watching
+from iga_nerfstudio.benchmark.cost.viewer import Viewer
 from iga_nerfstudio.benchmark.studies import ablations, balance, experiment1, experiment2, images, rays, shapes
 from iga_nerfstudio.benchmark.study import Study
 
@@ -22,8 +21,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 }
 # What times something, at once.
 MEASUREMENTS: dict[str, Any] = {
-    study.name: study
-    for study in (Step(), Scaling(), Options(tyro.MISSING), Kernel(), MuonStep(), ViewerCost(), Watching())
+    study.name: study for study in (Step(), Scaling(), Options(tyro.MISSING), Kernel(), MuonStep(), Viewer())
 }
 KINDS: dict[str, type[Study]] = {
     name: type(study)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,13 @@ from torch import nn
 
 from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
 from iga_nerfstudio.benchmark.cost.options import Options
-from iga_nerfstudio.benchmark.cost.page import paper_cost
+from iga_nerfstudio.benchmark.cost.paper_cost import paper_cost
 from iga_nerfstudio.benchmark.cost.scaling import Scaling
 from iga_nerfstudio.benchmark.cost.step import Step, measure_floor
 from iga_nerfstudio.benchmark.cost.timing import median_ratio, peak_memory, time_alternately
-from iga_nerfstudio.benchmark.cost.viewer import ViewerCost
-from iga_nerfstudio.benchmark.cost.watching import Watching
+from iga_nerfstudio.benchmark.cost.viewer import Viewer
 from iga_nerfstudio.benchmark.cost.workloads import BUILDERS
 from iga_nerfstudio.benchmark.study import Study
-from iga_nerfstudio.nerf import viewer_panel
 
 
 def measured(study: Study) -> dict[str, Any]:
@@ -96,8 +94,7 @@ def test_fast_options_have_the_slow_ones_gradient(tmp_path: Path) -> None:
         (Step(workloads=(), device="cpu"), "Name at least one workload"),
         (Step(workloads=("image",), device="cpu"), r"got \('image',\)"),
         (Scaling(sizes=(5,), end=5, device="cpu"), "at least 6 for end=5"),
-        (ViewerCost(steps_per_block=0), "--steps-per-block must be 1 or more, got 0"),
-        (Watching(windows=0), "windows of some seconds, got 0 of 20"),
+        (Viewer(windows=0), "windows of some seconds, got 0 of 20"),
     ],
 )
 def test_wrong_settings_are_refused(study: Study, message: str) -> None:
@@ -162,29 +159,9 @@ def test_workloads_differ_in_the_adjustment_alone(workload: str) -> None:
         assert torch.equal(mine, yours)
 
 
-def test_with_a_viewer_the_panel_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(viewer_panel, "UPDATE_SECONDS", 0.05)
-    updates: list[bool] = []
-    update: Callable[[Any], None] = viewer_panel.AdjustmentPanel._update
-
-    def counted(self: viewer_panel.AdjustmentPanel) -> None:
-        updates.append(bool(self.viser_server.get_clients()))
-        update(self)
-
-    monkeypatch.setattr(viewer_panel.AdjustmentPanel, "_update", counted)
-    figures = measured(ViewerCost(steps_per_block=6, rounds=2, device="cpu"))
-    assert set(figures["seconds_per_step"]) == {"none", "open", "updating"}
-    assert all(0 < seconds < 5 for seconds in figures["seconds_per_step"].values())
-    # Once when the panel is made, then only while somebody looks.
-    assert updates[0] is False
-    assert sum(updates) >= 2
-    assert len(updates) - sum(updates) <= 3
-    assert f"**{figures['ratios']['updating']:.3f}** |" in ViewerCost.section(figures, "viewer")
-
-
 def test_watching_is_told_in_medians() -> None:
     figures = {"steps_alone": [100, 200, 400], "steps_watched": [150, 20, 300], "seconds_of_a_window": 20.0}
-    section = Watching.section(figures | {"largest_frame": 128, "seconds_to_largest_frame": 2.9}, "watching")
+    section = Viewer.section(figures | {"largest_frame": 128, "seconds_to_largest_frame": 2.9}, "viewer")
     assert "| 200 | 150 | **0.75** | 128 pixels, after 2.9 s |" in section
     assert "Steps in 20 s, medians of 3 " in section
 
@@ -194,5 +171,5 @@ def test_the_papers_cost_is_a_ratio() -> None:
 
 
 def test_pages_of_costs_do_not_import_nerfstudio() -> None:
-    code = "import sys; from iga_nerfstudio.benchmark.cost import kernel, options, scaling, step, viewer, watching; "
+    code = "import sys; from iga_nerfstudio.benchmark.cost import kernel, options, scaling, step, viewer; "
     subprocess.run([sys.executable, "-c", f"{code} sys.exit('nerfstudio' in sys.modules)"], check=True, timeout=200)

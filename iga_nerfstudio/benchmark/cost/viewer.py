@@ -1,100 +1,126 @@
-"""What the viewer and its panel cost a training step."""
+"""What one client at rest costs a training on this machine, and how soon it sees something sharp."""
 
 from __future__ import annotations
 
-import copy
+import io
+import re
+import statistics
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from iga_nerfstudio.benchmark.cost.timing import Timed, median_ratio, medians, time_alternately
-from iga_nerfstudio.benchmark.study import Figures, Train
+import msgspec
+from PIL import Image
+from websockets.sync.client import connect
+
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.tables import table
 from iga_nerfstudio.scenes import write_demo_scene
 
+# Every step is printed, and nothing is evaluated or saved meanwhile.
+TRAINING = """iga-nerf-tiny --experiment-name x --timestamp run --vis viewer+tensorboard --logging.steps-per-log 1
+--max-num-iterations 100000 --steps-per-eval-batch 100000 --steps-per-eval-image 100000 --steps-per-save 100000"""
+# Of a browser window of 1280x720 that nobody touches.
+CAMERA = {
+    "type": "ViewerCameraMessage", "wxyz": (1.0, 0.0, 0.0, 0.0), "position": (3.0, 3.0, 3.0), "fov": 1.3,
+    "aspect": 1280 / 720, "look_at": (0.0, 0.0, 0.0), "up_direction": (0.0, 0.0, 1.0),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
-class ViewerCost(Timed):
-    """Steps of iga-nerf-tiny without a viewer, with one that nobody looks at, and with the panel's plots updating.
+class Viewer(Study):
+    """Steps of ns-train iga-nerf-tiny without and with a client at rest that speaks viser's protocol.
 
     Attributes:
-        steps_per_block: Steps of a block; the three take turns block by block. One has to last some seconds, since
-            plots are updated every other second.
+        seconds_of_a_window: Of every window of time in which steps are counted.
+        windows: Windows without and with a client, each.
     """
 
     name: ClassVar[str] = "viewer"
 
-    steps_per_block: int = 100
-    rounds: int = 9
+    seconds_of_a_window: float = 20.0
+    windows: int = 3
 
     def measure(self, train: Train) -> Figures:
-        from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
-        from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
+        from iga_nerfstudio.nerf.trainer import LOOPBACK, find_port
 
-        if self.steps_per_block < 1:
-            raise ValueError(f"--steps-per-block must be 1 or more, got {self.steps_per_block}.")
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            config: Any = copy.deepcopy(iga_nerf_tiny.config)
-            config.pipeline.datamanager.data = write_demo_scene(folder / "scene", num_train=8, num_val=1, num_test=1)
-            alone, viewed = (NerfTraining(config, self.place, self.seed) for _ in range(2))
-            step, server = _with_viewer(viewed, config, folder)
-
-            def block(take_step: Callable[[], None], clients: dict[int, None]) -> None:
-                server.get_clients = lambda: clients  # they get plots, and ask for no renders
-                for _ in range(self.steps_per_block):
-                    take_step()
-
-            blocks = {
-                "none": partial(block, alone.step, {}),
-                "open": partial(block, step, {}),
-                "updating": partial(block, step, {0: None}),
-            }
-            seconds = time_alternately(blocks, self.rounds)
-            server.stop()
+        if self.windows < 1 or self.seconds_of_a_window <= 0:
+            raise ValueError(f"Need windows of some seconds, got {self.windows} of {self.seconds_of_a_window} s.")
+        with tempfile.TemporaryDirectory() as folder:
+            log, port = Path(folder, "log.txt"), find_port(LOOPBACK, 17700)
+            command = [str(Path(sys.executable).with_name("ns-train")), *TRAINING.split(), "--output-dir", folder]
+            command += ["--data", str(write_demo_scene(Path(folder, "scene"))), "--viewer.websocket-port", str(port)]
+            with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as training:
+                try:
+                    while _latest_step(log) < 20:
+                        time.sleep(1)
+                        if training.poll() is not None:
+                            raise ValueError(f"ns-train ended before its 20th step: {log.read_text()[-2000:]}")
+                    alone = self.count(log)
+                    until = time.monotonic() + self.seconds_of_a_window * self.windows + 5
+                    with ThreadPoolExecutor(1) as pool:
+                        client = pool.submit(watch, f"ws://{LOOPBACK}:{port}", until)
+                        watched, frames = self.count(log), client.result()
+                finally:
+                    training.terminate()
+        if not frames:
+            raise ValueError(f"No picture came in {self.windows} x {self.seconds_of_a_window} s. Give it more seconds.")
+        largest = max(size for _, size in frames)
         return {
-            "seconds_per_step": {name: median / self.steps_per_block for name, median in medians(seconds).items()},
-            "ratios": {name: median_ratio(seconds[name], seconds["none"]) for name in ("open", "updating")},
+            "steps_alone": alone,
+            "steps_watched": watched,
+            "largest_frame": largest,
+            "seconds_to_largest_frame": next(at for at, size in frames if size == largest),
+            "frames": frames,
         }
+
+    def count(self, log: Path) -> list[int]:
+        """Steps in each of some windows of time."""
+        steps = [_latest_step(log)]
+        for _ in range(self.windows):
+            time.sleep(self.seconds_of_a_window)
+            steps.append(_latest_step(log))
+        return [after - before for before, after in pairwise(steps)]
 
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
-        milliseconds = [f"{1000 * seconds:.1f}" for seconds in figures["seconds_per_step"].values()]
-        ratios = [f"**{ratio:.3f}**" for ratio in figures["ratios"].values()]
-        rows = [["ms per step", *milliseconds], ["ratio", "1", *ratios]]
-        return f"""## A step with the viewer open
+        alone, watched = (statistics.median(figures[name]) for name in ("steps_alone", "steps_watched"))
+        sharp = f"{figures['largest_frame']} pixels, after {figures['seconds_to_largest_frame']:.1f} s"
+        head = ("steps alone", "steps watched", "watched / alone", "first sharp frame")
+        return f"""## A training that somebody watches
 
-`iga-nerf-tiny`, {figures["rounds"]} rounds of alternating blocks of {figures["steps_per_block"]} steps. Open: nobody \
-is connected. Updating: the panel sends its plots as often as it does to a browser; renders are not part of it.
+`iga-nerf-tiny` on the demo scene by `ns-train`, first alone, then with a browser window of 1280x720 that nobody \
+touches. Steps in {figures["seconds_of_a_window"]:g} s, medians of {len(figures["steps_alone"])} such windows of time.
 
-{table(["", "no viewer", "open", "updating"], rows)}"""
+{table(head, [[f"{alone:g}", f"{watched:g}", f"**{watched / alone:.2f}**", sharp]])}"""
 
 
-def _with_viewer(training: Any, config: Any, folder: Path) -> tuple[Callable[[], None], Any]:
-    """A training's steps, which do for a viewer what nerfstudio's trainer does, and the viewer's server."""
-    from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
-    from nerfstudio.viewer.viewer import Viewer
+def watch(address: str, until: float) -> list[tuple[float, int]]:
+    """Receive what a viewer sends until a time of ``time.monotonic``: seconds since the client came, and the longer
+    side in pixels, of every picture."""
+    frames = []
+    start = time.monotonic()
+    with connect(address, max_size=None) as socket:
+        socket.send(msgspec.msgpack.encode(CAMERA))
+        while (left := until - time.monotonic()) > 0:
+            try:
+                messages = msgspec.msgpack.decode(socket.recv(timeout=left, decode=False))
+            except TimeoutError:
+                break
+            for message in messages if isinstance(messages, list) else [messages]:
+                if message["type"] == "BackgroundImageMessage" and message["rgb_bytes"]:
+                    size = max(Image.open(io.BytesIO(message["rgb_bytes"])).size)
+                    frames.append((round(time.monotonic() - start, 1), size))
+    return frames
 
-    from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
-    from iga_nerfstudio.nerf.trainer import find_port
 
-    lock: Any = FairLock()
-    trainer: Any = SimpleNamespace(training_state="training")
-    pipeline, data = training.pipeline, training.pipeline.datamanager
-    config.viewer.websocket_port = find_port(config.viewer.websocket_host, 17900)
-    viewer = Viewer(config.viewer, folder / "viewer_log.txt", folder / "scene", pipeline, trainer, lock)
-    viewer.init_scene(data.train_dataset, "training")
-    callbacks = pipeline.get_training_callbacks(TrainingCallbackAttributes(None, None, pipeline, None))
-
-    def step() -> None:
-        with lock:
-            training.step()
-            for callback in callbacks:
-                callback.run_callback_at_location(training.count, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
-        viewer.update_scene(training.count, data.get_train_rays_per_batch())
-
-    return step, viewer.viser_server
+def _latest_step(log: Path) -> int:
+    """The latest step that a training has printed."""
+    found = re.findall(r"^(\d+) \(", log.read_text(), flags=re.MULTILINE)
+    return int(found[-1]) if found else 0
