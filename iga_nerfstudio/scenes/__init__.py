@@ -1,4 +1,4 @@
-"""A built-in scene, rendered on the spot in the layout of the Blender NeRF-synthetic data set."""
+"""Built-in scenes, rendered on the spot in the layout of the Blender NeRF-synthetic data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the built-in scene as a folder in the layout of the Blender NeRF-synthetic data set."""
+"""Writes a built-in scene as a folder in the layout of the Blender NeRF-synthetic data set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from iga_nerfstudio.arguments import whole_number
 from iga_nerfstudio.files import write_bytes
+from iga_nerfstudio.scenes.composition import SCENES, scene_parts
 from iga_nerfstudio.scenes.render import (
     CAMERA_ANGLE_X,
     MIN_RESOLUTION,
@@ -26,7 +27,6 @@ SCENE_FILE = "scene.json"
 
 # To be raised whenever the pixels change, so that older folders are not taken for the present scene.
 _VERSION = 1
-_NAME = "lighthouse"
 # Turns the validation cameras away from the training cameras, which follow the same spiral.
 _VAL_TURN = np.pi / 3
 
@@ -40,8 +40,9 @@ def write_demo_scene(
     num_val: int = 4,
     num_test: int = 10,
     on_view: ViewCallback | None = None,
+    scene: str = "lighthouse",
 ) -> Path:
-    """Render the built-in scene into a folder that nerfstudio's Blender data parser reads.
+    """Render a built-in scene into a folder that nerfstudio's Blender data parser reads.
 
     The same arguments give the same pixels. A complete folder made with the same arguments is left as it is,
     an interrupted one is rendered again. The transforms files come last: a folder with all three is complete.
@@ -54,15 +55,18 @@ def write_demo_scene(
         num_test: Number of test views, on a circle, 0 for none.
         on_view: Called with the number of views written so far and in all, first with 0 written; not called
             if the folder is already complete.
+        scene: Name of the scene: "lighthouse", which fills a good part of every view, or "orrery", a thin
+            object in empty space.
 
     Returns:
         ``output_dir``.
 
     Raises:
-        ValueError: If a number is out of range; if the folder cannot be written; if it holds a scene made
-            with other arguments, or files that this function has not written.
+        ValueError: If a number is out of range or no scene has that name; if the folder cannot be written; if
+            it holds another scene or one made with other arguments, or files that this function has not written.
     """
     output_dir = Path(output_dir)
+    scene_parts(scene)  # Refuses an unknown name before anything is written.
     arguments = {
         "resolution": whole_number("resolution", resolution, MIN_RESOLUTION),
         "num_train": whole_number("num_train", num_train, 1),
@@ -75,8 +79,8 @@ def write_demo_scene(
         "test": circle_cameras(arguments["num_test"]),
     }
     try:
-        if not _is_complete(output_dir, arguments, splits):
-            _write_scene(output_dir, arguments, splits, on_view)
+        if not _is_complete(output_dir, _marker(scene, arguments), splits):
+            _write_scene(output_dir, scene, arguments, splits, on_view)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(
@@ -85,7 +89,7 @@ def write_demo_scene(
     return output_dir
 
 
-def _is_complete(output_dir: Path, arguments: dict[str, int], splits: dict[str, FloatArray]) -> bool:
+def _is_complete(output_dir: Path, marker: dict[str, object], splits: dict[str, FloatArray]) -> bool:
     """Whether the folder already holds exactly this scene; refuses folders that hold something else."""
     if output_dir.exists() and not output_dir.is_dir():
         raise ValueError(f"output_dir must be a folder, but {output_dir} is a file. Choose another path.")
@@ -94,10 +98,10 @@ def _is_complete(output_dir: Path, arguments: dict[str, int], splits: dict[str, 
         _refuse_foreign_files(output_dir, wanted)
         return False
     found = _read_marker(output_dir / SCENE_FILE)
-    if found != _marker(arguments):
+    if found != marker:
         raise ValueError(
-            f"{output_dir} holds a scene made with {_describe(found)}, "
-            f"but {_describe(_marker(arguments))} was asked for. Choose another folder, or delete this one."
+            f"{output_dir} holds the scene {_describe(found)}, "
+            f"but {_describe(marker)} was asked for. Choose another folder, or delete this one."
         )
     return all(path.is_file() for path in wanted)
 
@@ -117,8 +121,8 @@ def _refuse_foreign_files(output_dir: Path, wanted: list[Path]) -> None:
         )
 
 
-def _marker(arguments: dict[str, int]) -> dict[str, object]:
-    return {"scene": _NAME, "version": _VERSION, **arguments}
+def _marker(scene: str, arguments: dict[str, int]) -> dict[str, object]:
+    return {"scene": scene, "version": _VERSION, **arguments}
 
 
 def _read_marker(path: Path) -> dict[str, object]:
@@ -126,32 +130,41 @@ def _read_marker(path: Path) -> dict[str, object]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:  # Not JSON, or not even text.
         content = None
-    if not isinstance(content, dict) or content.get("scene") != _NAME:
+    # A list, as what others wrote there may have no hash.
+    if not isinstance(content, dict) or content.get("scene") not in list(SCENES):
         raise ValueError(f"{path} was not written by this program, so its folder is left as it is. Choose another one.")
     return content
 
 
 def _describe(marker: dict[str, object]) -> str:
-    return " ".join(f"{name}={value}" for name, value in marker.items() if name != "scene")
+    settings = " ".join(f"{name}={value}" for name, value in marker.items() if name != "scene")
+    return f"{marker['scene']} made with {settings}"
 
 
 def _write_scene(
-    output_dir: Path, arguments: dict[str, int], splits: dict[str, FloatArray], on_view: ViewCallback | None
+    output_dir: Path,
+    scene: str,
+    arguments: dict[str, int],
+    splits: dict[str, FloatArray],
+    on_view: ViewCallback | None,
 ) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     # First of all, so that an interrupted run's files are known as ours the next time.
-    _write_json(output_dir / SCENE_FILE, _marker(arguments))
-    _write_images(output_dir, arguments["resolution"], splits, on_view or (lambda written, total: None))
+    _write_json(output_dir / SCENE_FILE, _marker(scene, arguments))
+    _write_images(output_dir, scene, arguments["resolution"], splits, on_view or (lambda written, total: None))
     for split, cameras in splits.items():
         _write_json(output_dir / f"transforms_{split}.json", _transforms(split, cameras))
 
 
-def _write_images(output_dir: Path, resolution: int, splits: dict[str, FloatArray], on_view: ViewCallback) -> None:
+def _write_images(
+    output_dir: Path, scene: str, resolution: int, splits: dict[str, FloatArray], on_view: ViewCallback
+) -> None:
     views = [(split, i, camera) for split, cameras in splits.items() for i, camera in enumerate(cameras)]
     on_view(0, len(views))
     for written, (split, i, camera) in enumerate(views, start=1):
         (output_dir / split).mkdir(exist_ok=True)
-        write_bytes(output_dir / split / f"r_{i}.png", _png(render_view(camera, resolution, CAMERA_ANGLE_X)))
+        view = render_view(camera, resolution, CAMERA_ANGLE_X, scene)
+        write_bytes(output_dir / split / f"r_{i}.png", _png(view))
         on_view(written, len(views))
 
 

@@ -1,4 +1,4 @@
-"""The ``iga-scene`` command: writes the built-in scene to a folder."""
+"""The ``iga-scene`` command: writes a built-in scene to a folder."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from iga_nerfstudio.scenes.blender_layout import write_demo_scene
+from iga_nerfstudio.scenes.composition import SceneName
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Render the built-in demo scene in the layout of the Blender NeRF-synthetic data set."""
+    """Render a built-in scene in the layout of the Blender NeRF-synthetic data set."""
 
     output_dir: Path = Path("data/demo")
     """Folder to write; a complete scene made with the same options is reused."""
+    scene: SceneName = "lighthouse"
+    """The lighthouse fills a good part of every view; the orrery is a thin object in empty space."""
     resolution: int = 100
     """Width and height of the images in pixels, at least 8."""
     num_train: int = 50
@@ -60,6 +63,7 @@ def _write_with_progress(options: SceneOptions) -> bool:
             num_val=options.num_val,
             num_test=options.num_test,
             on_view=lambda written, total: progress.update(task, completed=written, total=total, visible=True),
+            scene=options.scene,
         )
         return progress.tasks[0].visible
 

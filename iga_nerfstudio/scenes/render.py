@@ -1,10 +1,13 @@
-"""Cameras around the built-in scene and the rendering of views of it."""
+"""Cameras around the built-in scenes and the rendering of views of them."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from iga_nerfstudio.scenes.composition import PARTS, SCENE_RADIUS, Part, cast_rays, is_blocked
+import numpy as np
+from numpy.typing import NDArray
+
+from iga_nerfstudio.scenes.composition import SCENE_RADIUS, Part, cast_rays, is_blocked, scene_parts
 from iga_nerfstudio.scenes.shapes import FloatArray, ball_crossings, dot
 
 CAMERA_ANGLE_X = 0.6911112
@@ -98,26 +101,33 @@ def _cameras_at(elevations: FloatArray, azimuths: FloatArray) -> FloatArray:
     return np.array([look_at_origin(CAMERA_DISTANCE * position) for position in positions]).reshape(-1, 4, 4)
 
 
-def render_view(camera_to_world: FloatArray, resolution: int, camera_angle_x: float = CAMERA_ANGLE_X) -> FloatArray:
-    """Render the built-in scene.
+def render_view(
+    camera_to_world: FloatArray,
+    resolution: int,
+    camera_angle_x: float = CAMERA_ANGLE_X,
+    scene: str = "lighthouse",
+) -> FloatArray:
+    """Render a view of a built-in scene.
 
     Args:
         camera_to_world: Camera matrix, ``(4, 4)``, OpenGL convention (looks along -z, y up).
         resolution: Width and height of the view in pixels, at least 8.
         camera_angle_x: Field of view in radians, between 0 and pi.
+        scene: Name of the scene, a key of :data:`~iga_nerfstudio.scenes.composition.SCENES`.
 
     Returns:
         RGBA image, ``(resolution, resolution, 4)``, in [0, 1], rows from top to bottom: sRGB colour of the
         covered part of each pixel (not multiplied by alpha; 0 where alpha is 0), then the covered fraction.
 
     Raises:
-        ValueError: If an argument has the wrong shape or lies outside its range.
+        ValueError: If an argument has the wrong shape or lies outside its range, or no scene has that name.
     """
     camera_to_world = np.asarray(camera_to_world, dtype=np.float64)
     _validate_view(camera_to_world, resolution, camera_angle_x)
+    parts = scene_parts(scene)
     rows_at_once = max(1, _RAYS_AT_ONCE // (resolution * _SAMPLES_PER_EDGE**2))
     bands = [
-        _render_rows(camera_to_world, resolution, camera_angle_x, first, min(first + rows_at_once, resolution))
+        _render_rows(parts, camera_to_world, resolution, camera_angle_x, first, min(first + rows_at_once, resolution))
         for first in range(0, resolution, rows_at_once)
     ]
     return np.concatenate(bands)
@@ -157,14 +167,19 @@ def _validate_view(camera_to_world: FloatArray, resolution: int, camera_angle_x:
 
 
 def _render_rows(
-    camera_to_world: FloatArray, resolution: int, camera_angle_x: float, first: int, last: int
+    parts: Sequence[Part],
+    camera_to_world: FloatArray,
+    resolution: int,
+    camera_angle_x: float,
+    first: int,
+    last: int,
 ) -> FloatArray:
     """Rows ``first`` to ``last - 1`` of a view, ``(last - first, resolution, 4)``."""
     fine_rows = (np.arange(first * _SAMPLES_PER_EDGE, last * _SAMPLES_PER_EDGE) + 0.5) / _SAMPLES_PER_EDGE
     fine_columns = (np.arange(resolution * _SAMPLES_PER_EDGE) + 0.5) / _SAMPLES_PER_EDGE
     rows, columns = (places.ravel() for places in np.meshgrid(fine_rows, fine_columns, indexing="ij"))
     directions = pixel_directions(camera_to_world, resolution, camera_angle_x, columns, rows)
-    samples = _sample_colors(np.broadcast_to(camera_to_world[:3, 3], directions.shape), directions)
+    samples = _sample_colors(parts, np.broadcast_to(camera_to_world[:3, 3], directions.shape), directions)
     return _average(samples.reshape(last - first, _SAMPLES_PER_EDGE, resolution, _SAMPLES_PER_EDGE, 4))
 
 
@@ -179,42 +194,46 @@ def _average(samples: FloatArray) -> FloatArray:
     return np.concatenate([covered_color, alpha[..., None]], axis=-1)
 
 
-def _sample_colors(origins: FloatArray, directions: FloatArray) -> FloatArray:
+def _sample_colors(parts: Sequence[Part], origins: FloatArray, directions: FloatArray) -> FloatArray:
     """RGBA per ray, ``(n, 4)``: colour and 1 where it hits, zeros where it misses."""
     colors = np.zeros((len(origins), 4))
     # Most rays of a view miss everything; one ball test sorts them out before the parts are tried.
     rays = np.flatnonzero(np.isfinite(ball_crossings(origins, directions, SCENE_RADIUS)[0]))
-    hits = cast_rays(origins[rays], directions[rays])
-    for index, part in enumerate(PARTS):
-        on_part = np.flatnonzero(hits.parts == index)
-        hit_rays = rays[on_part]
-        points = origins[hit_rays] + hits.distances[on_part, None] * directions[hit_rays]
-        colors[hit_rays, :3] = _shade(part, points, directions[hit_rays])
-        colors[hit_rays, 3] = 1.0
+    hits = cast_rays(origins[rays], directions[rays], parts)
+    hit = np.flatnonzero(hits.parts >= 0)
+    rays = rays[hit]
+    points = origins[rays] + hits.distances[hit, None] * directions[rays]
+    colors[rays, :3] = _shade(parts, hits.parts[hit], points, directions[rays])
+    colors[rays, 3] = 1.0
     return colors
 
 
-def _shade(part: Part, points: FloatArray, directions: FloatArray) -> FloatArray:
-    """sRGB colours of points on a part, seen along ``directions``; all ``(n, 3)``."""
-    local_points = (points - part.position) @ part.rotation
-    local_normals = part.shape.normals(local_points)
-    normals = local_normals @ part.rotation.T
-    # Light adds up in linear units; the texture's sRGB colours are taken there and back with a plain gamma.
-    albedo = part.texture(local_points, local_normals) ** 2.2
-    light = _light_reaching(points, normals)
+def _shade(parts: Sequence[Part], indices: NDArray[np.int64], points: FloatArray, directions: FloatArray) -> FloatArray:
+    """sRGB colours ``(n, 3)`` of points on the parts named by ``(n,)`` indices, seen along ``directions``."""
+    albedo, normals = np.empty_like(points), np.empty_like(points)
+    for index in np.unique(indices):
+        part, on_part = parts[index], np.flatnonzero(indices == index)
+        local_points = (points[on_part] - part.position) @ part.rotation
+        local_normals = part.shape.normals(local_points)
+        normals[on_part] = local_normals @ part.rotation.T
+        # Light adds up in linear units; the texture's sRGB colours are taken there and back with a plain gamma.
+        albedo[on_part] = part.texture(local_points, local_normals) ** 2.2
+    # One test of shadows for all parts: for each of them it would go through all the others anew.
+    light = _light_reaching(parts, points, normals)
     upward = (0.5 + 0.5 * normals[:, 2])[:, None]
     ambient = _BOUNCE_COLOR + upward * (_SKY_COLOR - _BOUNCE_COLOR)
     color = albedo * (ambient + light[:, None] * _LIGHT_COLOR)
-    if part.gloss > 0.0:
-        color += part.gloss * _highlight(normals, directions, light)[:, None]
+    gloss = np.array([part.gloss for part in parts])[indices]
+    glossy = np.flatnonzero(gloss > 0.0)
+    color[glossy] += (gloss[glossy] * _highlight(normals[glossy], directions[glossy], light[glossy]))[:, None]
     return np.clip(color, 0.0, 1.0) ** (1.0 / 2.2)
 
 
-def _light_reaching(points: FloatArray, normals: FloatArray) -> FloatArray:
+def _light_reaching(parts: Sequence[Part], points: FloatArray, normals: FloatArray) -> FloatArray:
     """Cosine of the light's angle of incidence, 0 in shadow, ``(n,)``."""
     cosines = np.maximum(normals @ _LIGHT, 0.0)
     lit = np.flatnonzero(cosines > 0.0)
-    cosines[lit[is_blocked(points[lit] + _SHADOW_OFFSET * normals[lit], _LIGHT)]] = 0.0
+    cosines[lit[is_blocked(points[lit] + _SHADOW_OFFSET * normals[lit], _LIGHT, parts)]] = 0.0
     return cosines
 
 

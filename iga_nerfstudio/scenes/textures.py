@@ -187,3 +187,32 @@ def lantern(points: FloatArray, normals: FloatArray) -> FloatArray:
 def roof(points: FloatArray, normals: FloatArray) -> FloatArray:
     """The lighthouse's roof: a smooth ripple from rim to tip."""
     return _blend(RED, PLUM, _wave(points[:, 2], 0.07))
+
+
+def bands(first: FloatArray, second: FloatArray, period: float) -> Texture:
+    """Bands of two colours ``(3,)`` along the z axis."""
+    return lambda points, normals: _blend(first, second, _stripes(points[:, 2], period))
+
+
+def checks(first: FloatArray, second: FloatArray, period: float) -> Texture:
+    """Checks of two colours ``(3,)`` on the sides of a box."""
+
+    def colors(points: FloatArray, normals: FloatArray) -> FloatArray:
+        # Only places along the side count: the third coordinate may lie on an edge of the pattern.
+        x, y, z = (points * (1.0 - np.abs(normals))).T
+        return _blend(first, second, np.abs(_stripes(x, period) - _checks(y, z, period)))
+
+    return colors
+
+
+def spots(first: FloatArray, second: FloatArray, count: int, radius: float) -> Texture:
+    """A ball of the first colour ``(3,)`` with ``count`` spots of the second, of ``radius`` radians each."""
+    return lambda points, normals: _blend(first, second, _polka(normals, count, radius))
+
+
+def clock_face(points: FloatArray, normals: FloatArray) -> FloatArray:
+    """The orrery's foot: a circle of radial ticks around a dark centre."""
+    across = length(points[:, 0], points[:, 1])
+    turn = np.arctan2(points[:, 1], points[:, 0]) / (2.0 * np.pi)
+    color = _blend(CREAM, NAVY, _between(across, 0.22, 0.30) * _stripes(turn, 1.0 / 36.0))
+    return _blend(color, NAVY, _between(across, 0.0, 0.12))

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from iga_nerfstudio.scenes import blender_layout, circle_cameras, cli, render_view, write_demo_scene
+from iga_nerfstudio.scenes import blender_layout, circle_cameras, cli, hemisphere_cameras, render_view, write_demo_scene
 
 SMALL = {"resolution": 24, "num_train": 3, "num_val": 1, "num_test": 2}
 
@@ -145,7 +145,7 @@ class TestRefusals:
             write(tmp_path)
         assert contents(tmp_path) == before
 
-    @pytest.mark.parametrize("marker", ["{}", "[1]", "not json", '{"scene": "lego"}'])
+    @pytest.mark.parametrize("marker", ["{}", "[1]", "not json", '{"scene": "lego"}', '{"scene": ["orrery"]}'])
     def test_foreign_markers_are_refused(self, tmp_path: Path, marker: str) -> None:
         (tmp_path / "scene.json").write_text(marker)
         with pytest.raises(ValueError, match=r"scene\.json was not written by this program"):
@@ -163,6 +163,20 @@ class TestRefusals:
         with pytest.raises(ValueError, match=rf"{name}={SMALL[name]}.*{name}={SMALL[name] + 1}"):
             write(scene, {name: SMALL[name] + 1})
         assert contents(scene) == before
+
+    def test_other_scenes_are_refused(self, tmp_path: Path) -> None:
+        for scene, other in itertools.permutations(["lighthouse", "orrery"]):
+            write_demo_scene(tmp_path / scene, 8, 1, 0, 0, scene=scene)
+            assert json.loads((tmp_path / scene / "scene.json").read_text())["scene"] == scene
+            before = contents(tmp_path / scene)
+            with pytest.raises(ValueError, match=rf"holds the scene {scene} made with .*, but {other} made with"):
+                write_demo_scene(tmp_path / scene, 8, 1, 0, 0, scene=other)
+            assert contents(tmp_path / scene) == before
+
+    def test_unknown_scenes_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="one of lighthouse, orrery, but it is 'lego'"):
+            write_demo_scene(tmp_path / "demo", scene="lego")
+        assert not (tmp_path / "demo").exists()
 
     @pytest.mark.parametrize(
         ("name", "value", "minimum"),
@@ -215,6 +229,13 @@ class TestCommand:
         assert capsys.readouterr().out == f"Already complete: {tmp_path / 'demo'}\n"
         assert len(list((tmp_path / "demo").rglob("*.png"))) == 3
 
+    def test_the_scene_is_chosen_by_name(self, tmp_path: Path) -> None:
+        args = ["--resolution", "24", "--num-train", "1", "--num-val", "0", "--num-test", "0"]
+        cli.main([*args, "--output-dir", str(tmp_path), "--scene", "orrery"])
+        view = np.asarray(Image.open(tmp_path / "train" / "r_0.png")) / 255.0
+        expected = render_view(hemisphere_cameras(1)[0], 24, scene="orrery")
+        assert_allclose(view, expected, atol=0.5 / 255.0 + 1e-9)
+
     def test_errors_are_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             cli.main(["--output-dir", str(tmp_path), "--resolution", "4"])
@@ -222,7 +243,9 @@ class TestCommand:
         message = "iga-scene: resolution must be at least 8, but it is 4. Pass a larger number.\n"
         assert capsys.readouterr().err.lstrip() == message
 
-    def test_unknown_options_are_status_2(self, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize(("args", "hint"), [(["--size", "100"], "--size"), (["--scene", "lego"], "orrery")])
+    def test_unknown_options_are_status_2(self, capsys: pytest.CaptureFixture[str], args: list[str], hint: str) -> None:
         with pytest.raises(SystemExit) as caught:
-            cli.main(["--size", "100"])
+            cli.main(args)
         assert caught.value.code == 2
+        assert hint in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from iga_nerfstudio.scenes import CAMERA_ANGLE_X, circle_cameras, hemisphere_cameras, render_view
-from iga_nerfstudio.scenes.composition import PARTS, SCENE_RADIUS, cast_rays, is_blocked
+from iga_nerfstudio.scenes.composition import SCENE_RADIUS, SCENES, cast_rays, is_blocked
 from iga_nerfstudio.scenes.render import pixel_directions
 from iga_nerfstudio.scenes.shapes import Box, FloatArray, Frustum, Shape, Sphere, Torus
 
@@ -167,17 +167,20 @@ def test_bounding_radius_is_tight(shape: Shape) -> None:
     assert 0.9 * shape.bounding_radius < reach <= shape.bounding_radius
 
 
-PLACES = [(part.shape, part.position.tolist(), part.rotation.tolist()) for part in PARTS]
-REACHES = [part.shape.bounding_radius for part in PARTS]
+PLACES = {
+    scene: [(part.shape, part.shape.bounding_radius, part.position.tolist(), part.rotation.tolist()) for part in parts]
+    for scene, parts in SCENES.items()
+}
+every_scene = pytest.mark.parametrize("scene", SCENES)
 
 
-def parts_around(point: Point) -> list[int]:
+def parts_around(point: Point, scene: str = "lighthouse") -> list[int]:
     """Indices of the parts that contain a point."""
     return [
         index
-        for index, (shape, position, axes) in enumerate(PLACES)
+        for index, (shape, reach, position, axes) in enumerate(PLACES[scene])
         # Only for speed; that the bounding radius bounds is tested above.
-        if math.dist(point, position) <= REACHES[index] and is_inside_shape(shape, to_frame(point, position, axes))
+        if math.dist(point, position) <= reach and is_inside_shape(shape, to_frame(point, position, axes))
     ]
 
 
@@ -208,13 +211,15 @@ class TestRayCasting:
         assert_allclose(hits.distances, expected, atol=2e-6)
         assert {-1, *range(6)} <= set(hits.parts)
 
-    def test_hits_name_the_part_they_lie_on(self) -> None:
+    @every_scene
+    def test_hits_name_the_part_they_lie_on(self, scene: str) -> None:
         origins, directions = random_rays(300, seed=1)
-        hits = cast_rays(origins, directions)
+        hits = cast_rays(origins, directions, SCENES[scene])
+        assert len(set(hits.parts)) > 6
         assert_array_equal(hits.parts >= 0, np.isfinite(hits.distances))
         for i in np.flatnonzero(hits.parts >= 0):
             beyond = along(origins[i].tolist(), directions[i].tolist(), float(hits.distances[i]) + 1e-5)
-            assert parts_around(beyond) == [hits.parts[i]]
+            assert parts_around(beyond, scene) == [hits.parts[i]]
 
     def test_shadows_match_brute_force_marching(self) -> None:
         origins, directions = random_rays(200, seed=2)
@@ -229,21 +234,23 @@ class TestRayCasting:
         assert_array_equal(is_blocked(points[:60], light), expected)
         assert 5 < sum(expected) < 55
 
-    def test_everything_lies_between_the_usual_near_and_far_planes(self) -> None:
+    @every_scene
+    def test_everything_lies_between_the_usual_near_and_far_planes(self, scene: str) -> None:
         for camera in (*hemisphere_cameras(6), *circle_cameras(3)):
             columns, rows = (places.ravel() + 0.5 for places in np.meshgrid(np.arange(48.0), np.arange(48.0)))
             directions = pixel_directions(camera, 48, CAMERA_ANGLE_X, columns, rows)
             origins = np.broadcast_to(camera[:3, 3], directions.shape)
-            distances = cast_rays(origins, directions).distances
+            distances = cast_rays(origins, directions, SCENES[scene]).distances
             hit = np.isfinite(distances)
             points = origins[hit] + distances[hit, None] * directions[hit]
             assert 2.0 < distances[hit].min() < distances[hit].max() < 6.0
             assert np.abs(points).max() <= 1.2 + 1e-9
             assert np.linalg.norm(points, axis=1).max() < SCENE_RADIUS
 
-    def test_every_part_can_be_seen(self) -> None:
-        parts_seen = set(cast_rays(*random_rays(4000, seed=3)).parts)
-        assert parts_seen == set(range(-1, len(PARTS)))
+    @pytest.mark.parametrize(("scene", "rays"), [("lighthouse", 4000), ("orrery", 30_000)])
+    def test_every_part_can_be_seen(self, scene: str, rays: int) -> None:
+        parts_seen = set(cast_rays(*random_rays(rays, seed=3), SCENES[scene]).parts)
+        assert parts_seen == set(range(-1, len(SCENES[scene])))
 
     def test_no_part_lies_in_another(self) -> None:
         points = np.random.default_rng(4).uniform(-1.2, 1.2, size=(4000, 3)).tolist()

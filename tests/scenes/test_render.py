@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,9 +21,11 @@ from iga_nerfstudio.scenes import (
     render,
     render_view,
 )
-from iga_nerfstudio.scenes.composition import PARTS, cast_rays, is_blocked
+from iga_nerfstudio.scenes.composition import SCENES, SceneName, cast_rays, is_blocked
 from iga_nerfstudio.scenes.shapes import Box, FloatArray, Sphere
 from iga_nerfstudio.scenes.textures import solid
+
+LIGHTHOUSE = SCENES["lighthouse"]
 
 
 def on_white(image: FloatArray) -> FloatArray:
@@ -122,8 +126,8 @@ class TestView:
 
     def test_the_sphere_appears_where_a_pinhole_camera_puts_it(self) -> None:
         camera = circle_cameras(8)[1]
-        index = next(i for i, part in enumerate(PARTS) if isinstance(part.shape, Sphere))
-        x, y, depth = camera[:3, :3].T @ (PARTS[index].position - camera[:3, 3])
+        index = next(i for i, part in enumerate(LIGHTHOUSE) if isinstance(part.shape, Sphere))
+        x, y, depth = camera[:3, :3].T @ (LIGHTHOUSE[index].position - camera[:3, 3])
         scale = 16.0 / math.tan(CAMERA_ANGLE_X / 2)
         place = np.array([16.0 + scale * x / -depth]), np.array([16.0 - scale * y / -depth])
         direction = render.pixel_directions(camera, 32, CAMERA_ANGLE_X, *place)
@@ -139,20 +143,38 @@ class TestView:
         assert widths[rows[-1] - 8 : rows[-1]].max() > 20
 
 
+class TestScenes:
+    @pytest.mark.parametrize(("scene", "least", "most"), [("lighthouse", 0.3, 0.5), ("orrery", 0.1, 0.15)])
+    def test_views_differ_and_are_covered_as_much_as_they_should_be(
+        self, scene: str, least: float, most: float
+    ) -> None:
+        views = np.array([render_view(camera, 24, scene=scene) for camera in hemisphere_cameras(8)])
+        assert least < views[..., 3].mean() < most
+        colors = on_white(views)
+        assert min(np.abs(a - b).mean() for a, b in itertools.combinations(colors, 2)) > 0.02
+
+    def test_every_scene_has_a_name_to_choose_it_by(self) -> None:
+        assert get_args(SceneName) == tuple(SCENES)
+
+    def test_unknown_scenes_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="one of lighthouse, orrery, but it is 'lego'"):
+            render_view(circle_cameras(1)[0], 8, scene="lego")
+
+
 class TestTextures:
     def test_fine_detail_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         camera = circle_cameras(8)[1]
         detailed = high_frequency_energy(on_white(render_view(camera, 64, CAMERA_ANGLE_X)))
         blurred = high_frequency_energy(blur(on_white(render_view(camera, 64, CAMERA_ANGLE_X))))
-        plain_parts = [dataclasses.replace(part, texture=solid(np.full(3, 0.6))) for part in PARTS]
-        monkeypatch.setattr(render, "PARTS", plain_parts)
+        plain_parts = tuple(dataclasses.replace(part, texture=solid(np.full(3, 0.6))) for part in LIGHTHOUSE)
+        monkeypatch.setitem(SCENES, "lighthouse", plain_parts)
         plain = high_frequency_energy(on_white(render_view(camera, 64, CAMERA_ANGLE_X)))
         assert detailed > 10.0 * blurred
         # Silhouettes and shadows have high frequencies of their own; the textures must add to them.
         assert detailed > 3.0 * plain
 
     def test_lettering_reads_from_left_to_right(self) -> None:
-        box = next(part for part in PARTS if isinstance(part.shape, Box))
+        box = next(part for part in LIGHTHOUSE if isinstance(part.shape, Box))
         up, facing = np.array([0.0, 0.0, 1.0]), box.rotation[:, 0]
         camera = np.eye(4)
         camera[:3, :3] = np.column_stack([np.cross(up, facing), up, facing])
@@ -166,16 +188,20 @@ class TestTextures:
         assert ["".join(" #"[mark] for mark in line) for line in dark.astype(int)] == IGA
 
     def test_shadows_are_darker(self) -> None:
-        base = dataclasses.replace(PARTS[0], texture=solid(np.full(3, 0.6)))
+        base = dataclasses.replace(LIGHTHOUSE[0], texture=solid(np.full(3, 0.6)))
         points = np.random.default_rng(8).uniform(-0.8, 0.8, size=(500, 3))
         points[:, 2] = base.position[2] + 0.08
-        brightness = render._shade(base, points, np.broadcast_to([0.0, 0.0, -1.0], points.shape)).mean(axis=1)
+        on_base, looks = np.zeros(len(points), dtype=np.int64), np.broadcast_to([0.0, 0.0, -1.0], points.shape)
+        brightness = render._shade((base, *LIGHTHOUSE[1:]), on_base, points, looks).mean(axis=1)
+        # Alone, the base lies in the light everywhere.
+        alone = render._shade((base,), on_base, points, looks).mean(axis=1)
         shadowed = is_blocked(points + np.array([0.0, 0.0, 1e-4]), render._LIGHT)
         assert 0.1 < shadowed.mean() < 0.9
         assert brightness[shadowed].max() < 0.8 * brightness[~shadowed].min()
+        assert_allclose(alone, brightness[~shadowed].max())
 
     def test_only_the_glossy_sphere_depends_on_the_view(self) -> None:
-        sphere = next(i for i, part in enumerate(PARTS) if isinstance(part.shape, Sphere))
+        sphere = next(i for i, part in enumerate(LIGHTHOUSE) if isinstance(part.shape, Sphere))
         outward = np.random.default_rng(6).normal(size=(500, 3))
         outward /= np.linalg.norm(outward, axis=1, keepdims=True)
         assert view_dependence(sphere, 0.3 * outward) > 0.1
@@ -197,10 +223,10 @@ IGA = [
 
 def view_dependence(index: int, local_points: FloatArray) -> float:
     """Largest difference between the colours of a part's surface points, ``(n, 3)``, seen from two sides."""
-    part = PARTS[index]
+    part, indices = LIGHTHOUSE[index], np.full(len(local_points), index)
     points = part.position + local_points @ part.rotation.T
     looks = [np.array([0.0, 0.0, -1.0]), np.array([0.0, 0.8, -0.6])]
-    colors = [render._shade(part, points, np.broadcast_to(look, points.shape)) for look in looks]
+    colors = [render._shade(LIGHTHOUSE, indices, points, np.broadcast_to(look, points.shape)) for look in looks]
     return float(np.abs(colors[0] - colors[1]).max())
 
 
