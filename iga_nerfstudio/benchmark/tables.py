@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Run = dict[str, Any]
+# Of each optimiser what is plain and what is adjusted.
+Variants = Mapping[str, tuple[str, str]]
+VARIANTS: Variants = {"adam": ("plain", "iga"), "muon": ("plain", "iga")}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -111,18 +114,30 @@ def fraction(value: float | None) -> str:
     return "not reached" if value is None else f"{value:.2f}"
 
 
-def gains_row(name: str, pairs: Sequence[tuple[Sequence[Run], Sequence[Run]]], metric: str, *case: str) -> list[str]:
-    """A row of README's table: of each pair the first ones' mean, and the second ones' with what they gain.
+def gains_row(name: str, runs: Sequence[Run], metric: str, *case: str, variants: Variants = VARIANTS) -> list[str]:
+    """A row of README's table: plain trainings' mean under Adam, adjusted ones' with what they gain, and under Muon.
 
     Args:
         name: What was trained.
-        pairs: Plain trainings and adjusted ones.
+        runs: All trainings on it.
         metric: What is compared.
         case: Labels that tell cases apart beside the seed.
+        variants: Of each optimiser what is plain and what is adjusted.
     """
     how = ".4f" if metric == "iou" else ".2f"
     cells = [name]
-    for plain, adjusted in pairs:
+    for optimizer, pair in variants.items():
+        plain, adjusted = (those(runs, optimizer=optimizer, variant=variant) for variant in pair)
         found = gain(differences(adjusted, plain, metric, *case), f"+{how}")
         cells += [number(mean(plain, metric), how), f"{number(mean(adjusted, metric), how)}: {found}" if found else ""]
     return cells
+
+
+def gains_in_words(runs: Sequence[Run], metric: str, *case: str) -> str:
+    """In how many cases the adjusted training of every network has the higher metric."""
+    counts = []
+    for network in dict.fromkeys(run["network"] for run in runs):
+        plain, adjusted = (those(runs, network=network, variant=variant) for variant in VARIANTS["adam"])
+        if found := differences(adjusted, plain, metric, *case):
+            counts.append(f"{network} in {count(found)}")
+    return f"IGA has the higher {metric}: {', '.join(counts)} cases (with their seeds).\n" if counts else ""

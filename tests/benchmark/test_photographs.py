@@ -89,7 +89,7 @@ class TestImages:
         assert "| pe | IGA | 0.005 | 30.00 ± 0.00 | +1.00 ± 0.00 (6 of 6) | 31.00 | 33.54 (+4.11) |" in text
         assert "| finer | IGA | 0.001 | 30.00 ± 0.00 | +1.00 ± 0.00 (6 of 6) | 31.00 | 35.55 (+0.43) |" in text
         assert "paper" not in text.split("### Muon")[1]
-        assert text.count("IGA has the higher PSNR: pe in 6 of 6, finer in 6 of 6 cases of an image and a seed.") == 2
+        assert text.count("IGA has the higher psnr: pe in 6 of 6, finer in 6 of 6 cases (with their seeds).") == 2
         assert "The sizes are not the paper's" in text
         assert "The sizes are the paper's." in Images.section(figures | images.FULL, "images")
         ((name, *cells),) = Images.gains(figures)

@@ -53,7 +53,7 @@ class TestShapes:
         assert "| 0.9985 | 7.74e-06 |" in text
         assert "| mean | pe | plain | 0.8500 ± 0.0000 |  | 0.9000 ± 0.0000 |  |  | 0.9952 | 5.37e-06 |" in text
         assert "| lucy | pe | IGA | 0.8100, 1 diverged | +0.0100 (1 of 1) |" in text
-        assert text.count("IGA has the higher IoU: pe in 3 of 3 cases of a shape and a seed.") == 2
+        assert text.count("IGA has the higher iou: pe in 3 of 3 cases (with their seeds).") == 2
         assert "128^3, 7 steps" in text
         assert "0.9985" not in text.split("### Muon")[1]
         full = Shapes.section(figures | shapes.FULL, "shapes")

@@ -57,7 +57,9 @@ def test_gains_are_of_the_same_case_and_seed() -> None:
     assert gain(found) == "+1.50 ± 0.71 (3 of 4)"  # seeds' means: 1 and 2
     assert count(found) == "3 of 4"
     assert gain([]) == ""
-    row = gains_row("x", [(PLAIN, OURS), ([], [])], "psnr", "image")
+    runs = [run | {"optimizer": "adam", "variant": "plain"} for run in PLAIN]
+    runs += [run | {"optimizer": "adam", "variant": "iga"} for run in OURS]
+    row = gains_row("x", runs, "psnr", "image")
     assert row == ["x", "16.00", "17.50: +1.50 ± 0.71 (3 of 4)", "", ""]
 
 

@@ -190,18 +190,10 @@ plain Adam's; PSNR at equal seconds is that when plain Adam's run would be over,
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
-        variants = (("adam", "plain", "paper"), ("muon", DEFAULT_PLAIN, DEFAULT))
+        variants = {"adam": ("plain", "paper"), "muon": (DEFAULT_PLAIN, DEFAULT)}
+        runs = {network: those(figures["judged"], network=network) for network in figures["networks"]}
         return [
-            gains_row(
-                f"images, {network}: PSNR",
-                [
-                    (_entry(figures, network, optimizer, plain), _entry(figures, network, optimizer, adjusted))
-                    for optimizer, plain, adjusted in variants
-                ],
-                "psnr",
-                "image",
-            )
-            for network in figures["networks"]
+            gains_row(f"images, {name}: PSNR", own, "psnr", "image", variants=variants) for name, own in runs.items()
         ]
 
 

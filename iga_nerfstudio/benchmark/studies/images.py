@@ -14,9 +14,9 @@ from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, P
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.sweep import Outcome
 from iga_nerfstudio.benchmark.tables import (
-    count,
     differences,
     gain,
+    gains_in_words,
     gains_row,
     mean,
     number,
@@ -135,18 +135,19 @@ class Images(Photographs):
         for optimizer in figures["optimizers"]:
             runs = those(figures["judged"], optimizer=optimizer)
             rows = [_row(own, those(runs, network=own[0]["network"]), figures) for own in by_entry(runs).values()]
-            parts.append(f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{_words(runs)}")
+            parts.append(
+                f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{gains_in_words(runs, 'psnr', 'image')}"
+            )
         return "\n".join(parts)
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
         # The others are judged in the study of balances, at what is the default.
-        rows = []
-        for network in [name for name in figures["networks"] if name not in ("relu", "pe", "siren")]:
-            own = [those(figures["judged"], network=network, optimizer=name) for name in ("adam", "muon")]
-            pairs = [(those(runs, variant="plain"), those(runs, variant="iga")) for runs in own]
-            rows.append(gains_row(f"images, {network}: PSNR", pairs, "psnr", "image"))
-        return rows
+        return [
+            gains_row(f"images, {network}: PSNR", those(figures["judged"], network=network), "psnr", "image")
+            for network in figures["networks"]
+            if network not in ("relu", "pe", "siren")
+        ]
 
 
 def _row(own: list[Outcome], of_network: list[Outcome], figures: Figures) -> list[str]:
@@ -168,16 +169,6 @@ def _paper(network: str, variant: str, metric: str, figures: Figures) -> float |
     """The paper's mean over the images; that over all of its own where it has no rows by image."""
     mean_of_all = paper.number("image", network, variant, metric)
     return mean_of_all or paper.number("image", network, variant, metric, figures["images"])
-
-
-def _words(runs: list[Outcome]) -> str:
-    """On how many images and seeds the adjusted training of every network has the higher PSNR."""
-    counts = []
-    for (network,) in dict.fromkeys((run["network"],) for run in runs):
-        iga, plain = (those(runs, network=network, variant=variant) for variant in ("iga", "plain"))
-        if found := differences(iga, plain, "psnr", "image"):
-            counts.append(f"{network} in {count(found)}")
-    return f"IGA has the higher PSNR: {', '.join(counts)} cases of an image and a seed.\n" if counts else ""
 
 
 def sizes(figures: Figures, full: Figures) -> str:

@@ -13,7 +13,17 @@ from iga_nerfstudio.benchmark.studies.images import NAMES, sizes
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import count, differences, gain, gains_row, grouped, number, spread, table, those
+from iga_nerfstudio.benchmark.tables import (
+    differences,
+    gain,
+    gains_in_words,
+    gains_row,
+    grouped,
+    number,
+    spread,
+    table,
+    those,
+)
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig
 from iga_nerfstudio.tasks.sdf import SDFConfig, load_shape_task
@@ -130,17 +140,17 @@ voxels, seeds {", ".join(map(str, figures["seeds"]))}. {sizes(figures, FULL)}
             rows = [_row(shape, own, runs) for (shape, *_), own in grouped(runs, "shape", "network", "variant").items()]
             if len(figures["shapes"]) > 1:
                 rows += [_row("mean", own, runs) for own in grouped(runs, "network", "variant").values()]
-            parts.append(f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{_words(runs)}")
+            parts.append(
+                f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{gains_in_words(runs, 'iou', 'shape')}"
+            )
         return "\n".join(parts)
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
-        rows = []
-        for network in figures["networks"]:
-            own = [those(figures["trainings"], network=network, optimizer=name) for name in ("adam", "muon")]
-            pairs = [(those(runs, variant="plain"), those(runs, variant="iga")) for runs in own]
-            rows.append(gains_row(f"shapes, {network}: IoU", pairs, "iou", "shape"))
-        return rows
+        return [
+            gains_row(f"shapes, {network}: IoU", those(figures["trainings"], network=network), "iou", "shape")
+            for network in figures["networks"]
+        ]
 
 
 def _row(name: str, own: list[Outcome], runs: list[Outcome]) -> list[str]:
@@ -159,15 +169,6 @@ def _row(name: str, own: list[Outcome], runs: list[Outcome]) -> list[str]:
             for metric, how in (("iou", ".4f"), ("chamfer", ".2e"))
         ]
     return [name, network, NAMES[variant], *ours, *theirs]
-
-
-def _words(runs: list[Outcome]) -> str:
-    """On how many shapes and seeds the adjusted training of every network has the higher IoU."""
-    counts = []
-    for network in dict.fromkeys(run["network"] for run in runs):
-        iga, plain = (those(runs, network=network, variant=variant) for variant in ("iga", "plain"))
-        counts.append(f"{network} in {count(differences(iga, plain, 'iou', 'shape'))}")
-    return f"IGA has the higher IoU: {', '.join(counts)} cases of a shape and a seed.\n"
 
 
 def train_shape(config: SDFConfig) -> Outcome:
