@@ -8,7 +8,7 @@ from typing import Any
 
 Run = dict[str, Any]
 # Of each optimiser what is plain and what is adjusted.
-Variants = Mapping[str, tuple[str, str]]
+Variants = Mapping[Any, tuple[str, str]]
 VARIANTS: Variants = {"adam": ("plain", "iga"), "muon": ("plain", "iga")}
 
 
