@@ -79,7 +79,10 @@ def provenance() -> dict[str, Any]:
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _git("rev-parse", "HEAD") or "unknown",
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        # Of what decides a result: pages and earlier results do not.
+        "uncommitted_changes": bool(
+            _git("status", "--porcelain", "--untracked-files=no", "--", ":/iga_nerfstudio", ":/configs")
+        ),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": {
             "processor": _processor(),
