@@ -9,17 +9,14 @@ from typing import Any
 import pytest
 import tyro
 
-from iga_nerfstudio.benchmark import ablations, cli, images, nerf_pair, shapes
+from iga_nerfstudio.benchmark import ablations, cli, images, shapes
 from iga_nerfstudio.benchmark.cost_page import paper_cost
-from iga_nerfstudio.benchmark.nerf_pair import command_of_run, measure_nerf_pair
 from iga_nerfstudio.benchmark.paper import IMAGES, MESHES
 from iga_nerfstudio.benchmark.record import table, with_gain
 from iga_nerfstudio.benchmark.tables_page import (
     PAPER_IMAGES,
-    PAPER_NERF,
     PAPER_SHAPES,
     images_table,
-    nerf_table,
     shapes_table,
 )
 
@@ -27,7 +24,7 @@ from iga_nerfstudio.benchmark.tables_page import (
 def size_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Any, tuple[Any, ...]]:
     """The size that a command line measures, and what else the measurement is given."""
     asked: list[Any] = []
-    for module in (ablations, images, shapes, nerf_pair):
+    for module in (ablations, images, shapes):
         name = f"measure_{module.__name__.split('.')[-1]}"
         monkeypatch.setattr(module, name, lambda *given: asked.append(given) or {})
     command = tyro.extras.subcommand_cli_from_dict(cli.COMMANDS, args=list(words))
@@ -39,7 +36,6 @@ def size_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Any, tuple[An
 def test_without_options_the_budget_is_that_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert size_of(monkeypatch, "images", "--data", "d") == (images.SIZES["cpu"], (Path("outputs/bench/images"), 2))
     assert size_of(monkeypatch, "shapes", "--data", "d")[0] == shapes.SIZES["cpu"]
-    assert size_of(monkeypatch, "nerf-pair", "--data", "d")[0] == nerf_pair.SIZES["cpu"]
 
 
 def test_options_override_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,14 +47,6 @@ def test_options_override_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     size, _ = size_of(monkeypatch, *line.split())
     assert (size.num_iterations, size.num_epochs, size.networks, size.shapes) == (30, None, ("pe",), ("bunny",))
     assert (size.resolution, size.optimizer) == (512, "adam")
-    size, _ = size_of(
-        monkeypatch,
-        *["nerf-pair", "--data", "d", "--downscale-factor", "8", "--max-num-iterations", "60", "--seeds", "1", "2"],
-    )
-    assert (size.method, size.num_iterations, size.downscale_factor, size.seeds) == ("iga-nerf-tiny", 60, 8, (1, 2))
-    # Fewer steps than the paper's have its whole decay all the same.
-    size, _ = size_of(monkeypatch, *["nerf-pair", "--data", "d", "--budget", "full", "--max-num-iterations", "60"])
-    assert (size.decay_steps, size.method) == (None, "iga-nerf")
 
 
 @pytest.mark.parametrize(("found", "jobs"), [("cuda", 1), ("cpu", 2)])
@@ -74,38 +62,6 @@ def test_the_full_budget_takes_a_gpu_where_there_is_one(found: str, jobs: int, m
     assert ablations.configure("pe", "plain", size).machine.device_type == found
     size, (_runs, given) = size_of(monkeypatch, "images", "--data", "d")
     assert (size.device, given) == ("cpu", 2)
-
-
-def test_the_full_budget_of_nerf_is_the_papers() -> None:
-    full = nerf_pair.SIZES["full"]
-    method, settings, parser = command_of_run(Path("data/ficus"), full, 42, True, Path("runs"))
-    assert method == "iga-nerf"
-    assert settings["--max-num-iterations"] == 200_000
-    assert settings["--optimizers.fields.scheduler.decay-steps"] == 250_000
-    assert settings["--pipeline.model.adjustment.end"] == 30
-    assert parser == ("iga-blender", "--downscale-factor", 2, "--test-skip", 8)
-    assert full.seeds == (42,)
-
-
-def test_runs_of_a_nerf_at_other_sizes_have_other_folders() -> None:
-    sizes = [
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 5),
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 6),
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 5, None, 2),
-        nerf_pair.NerfPairSize("iga-nerf-tiny", 5, None, 1, 2),
-    ]
-    names = {command_of_run(Path("lego"), size, 42, True, Path("runs"))[1]["--timestamp"] for size in sizes}
-    assert len(names) == len(sizes)
-    tiny = command_of_run(Path("ficus"), sizes[0], 42, True, Path("runs"))[1]
-    assert tiny["--optimizers.fields.scheduler.decay-steps"] == 5
-    assert "--pipeline.model.adjustment.end" not in tiny
-
-
-def test_a_missing_scene_or_seed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="There is no scene"):
-        measure_nerf_pair(tmp_path, nerf_pair.SIZES["smoke"], tmp_path)
-    with pytest.raises(ValueError, match="at least one seed"):
-        measure_nerf_pair(tmp_path, nerf_pair.NerfPairSize("iga-nerf-tiny", 5, seeds=()), tmp_path)
 
 
 def test_the_papers_rows_have_the_averages_that_it_prints() -> None:
@@ -159,7 +115,7 @@ def test_the_papers_numbers_are_of_the_same_images() -> None:
 
 def test_pages_say_whether_the_sizes_are_the_papers() -> None:
     """By the full budgets' own values."""
-    for module, paper in ((images, PAPER_IMAGES), (shapes, PAPER_SHAPES), (nerf_pair, PAPER_NERF)):
+    for module, paper in ((images, PAPER_IMAGES), (shapes, PAPER_SHAPES)):
         full = module.SIZES["full"]  # type: ignore[attr-defined]
         assert paper == {name: getattr(full, name) for name in paper}
     assert "The sizes are not the paper's" in images_table(image_figures())
@@ -194,22 +150,6 @@ def test_shapes_have_their_mean_and_the_papers() -> None:
     assert "24^3, 7 steps" in text
     full = {"resolution": 512, "group_size": 256, "groups_per_batch": 512, "num_iterations": None, "num_epochs": 200}
     assert "512^3, 200 epochs" in shapes_table(figures | full)
-
-
-def test_nerfs_have_the_papers_rows_where_it_trained_on_the_scene() -> None:
-    run = {"seed": 1, "psnr": 20.0, "median_psnr": 21.0, "psnr_of_views": [19.0, 21.0], "coarse_psnr": 18.0}
-    gains = {"plain": 20.0, "adjusted": 20.0, "gain": 0.0}
-    figures = {
-        "scene": "lego",
-        **PAPER_NERF,
-        "runs": [run | {"adjusted": False}, run | {"adjusted": True, "ssim": 0.5}],
-        "mean_over_seeds": {"psnr": gains, "median_psnr": gains},
-    }
-    text = nerf_table(figures)
-    assert "| 1 | IGA | 20.00 | 21.00 | 19.0 | 0.5000 |  | 18.00 |" in text
-    assert "| paper | IGA | 31.83 |  |  | 0.9648 | 0.017 |  |" in text
-    assert "one of 8 test views. The sizes are the paper's." in text
-    assert "| paper |" not in nerf_table(figures | {"scene": "mine"})
 
 
 def test_columns_without_a_number_are_left_out() -> None:
