@@ -41,7 +41,8 @@ class Training:
     Attributes:
         labels: What distinguishes it from the others of its study; JSON types.
         run: A function of a module, called with the configuration; gives numbers, among them ``figure``, and raises
-            TrainingDiverged. Together with the configuration it decides the result.
+            TrainingDiverged. Together with the configuration it decides the result. Where there is none, because a
+            program failed, it gives ``failed`` with the reason: that is not kept, and so tried again another time.
         configuration: All of its settings: dataclasses, mappings, sequences, numbers, text, files and folders.
         figure: The number to tell of.
     """
@@ -140,8 +141,8 @@ def train_all(
         tell: Told of every finished training, how many are left, and how long they will take.
 
     Returns:
-        What came of each, in order: its labels, its numbers or ``diverged`` with the reason, the record's ``key``, and
-        ``provenance`` of the process that trained it.
+        What came of each, in order: its labels, its numbers or ``diverged`` or ``failed`` with the reason, the record's
+        ``key``, and ``provenance`` of the process that trained it.
     """
     keys = [training.key for training in trainings]
     keyed = dict(zip(keys, trainings, strict=True))
@@ -154,16 +155,25 @@ def train_all(
     missing = [(key, training, paths[key]) for key, training in keyed.items() if not paths[key].exists()]
     start = time.monotonic()
     records_now = _one_by_one(missing) if jobs == 1 else _some_at_once(missing, jobs)
+    failed = {}
     for done, record in enumerate(records_now, 1):
         figure = keyed[record["key"]].figure
-        result = f"diverged ({record['diverged']})" if record["diverged"] else f"{record['outcome'][figure]:.4g}"
+        if record["diverged"]:
+            result = f"diverged ({record['diverged']})"
+        elif "failed" in record["outcome"]:
+            failed[record["key"]] = record
+            result = f"failed ({record['outcome']['failed']})"
+        else:
+            result = f"{record['outcome'][figure]:.4g}"
         left = (time.monotonic() - start) / done * (len(missing) - done)
         tell(f"{done}/{len(missing)}, {_duration(left)} left: {keyed[record['key']].name} {figure} {result}")
-    return [_came_of(training, paths[key]) for key, training in zip(keys, trainings, strict=True)]
+    return [
+        _came_of(training, failed[key] if key in failed else json.loads(paths[key].read_text(encoding="utf-8")))
+        for key, training in zip(keys, trainings, strict=True)
+    ]
 
 
-def _came_of(training: Training, path: Path) -> Outcome:
-    record = json.loads(path.read_text(encoding="utf-8"))
+def _came_of(training: Training, record: dict[str, Any]) -> Outcome:
     numbers = {"diverged": record["diverged"]} if record["outcome"] is None else record["outcome"]
     # Its own labels: of two trainings that are the same one is run.
     return dict(training.labels) | numbers | {"key": record["key"], "provenance": record["provenance"]}
@@ -185,13 +195,13 @@ def _one_by_one(trainings: Sequence[tuple[str, Training, Path]]) -> Iterator[dic
 
 
 def _some_at_once(trainings: Sequence[tuple[str, Training, Path]], jobs: int) -> Iterator[dict[str, Any]]:
-    with _one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for future in as_completed([pool.submit(_train, *training) for training in trainings]):
             yield future.result()
 
 
 def _train(key: str, training: Training, path: Path) -> dict[str, Any]:
-    """Run one and write its record."""
+    """Run one and write its record, unless it failed."""
     torch.set_num_threads(1)
     started = datetime.now(timezone.utc)
     # Before it runs: nerfstudio's classes complete the settings that they are given.
@@ -210,7 +220,8 @@ def _train(key: str, training: Training, path: Path) -> dict[str, Any]:
         "diverged": diverged,
         "provenance": provenance() | {"started": started.isoformat(timespec="seconds")},
     }
-    write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    if outcome is None or "failed" not in outcome:
+        write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
     return record
 
 
@@ -226,7 +237,7 @@ def _require_finite(outcome: Outcome) -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Let processes started meanwhile have one thread: two trainings so get more done than one with two threads."""
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -10,10 +10,10 @@ from iga_nerfstudio.divergence import TrainingDiverged
 
 
 def square(number: float) -> dict[str, Any]:
-    """A training of no time; diverges at 13."""
+    """A training of no time; diverges at 13, and fails at 17."""
     if number == 13:
         raise TrainingDiverged("too much")
-    return {"psnr": number**2}
+    return {"failed": "no luck"} if number == 17 else {"psnr": number**2}
 
 
 def slow_square(number: float) -> dict[str, Any]:

@@ -153,6 +153,16 @@ def test_one_whose_numbers_are_not_finite_has_diverged(tmp_path: Path) -> None:
     assert found["diverged"] == "psnr is inf after the last step"
 
 
+def test_one_that_failed_is_told_of_and_tried_again_while_the_others_are_kept(tmp_path: Path) -> None:
+    told: list[str] = []
+    failed, other = train_all(trainings(17, 2), tmp_path, 1, told.append)
+    assert (failed["number"], failed["failed"], other["psnr"]) == (17, "no luck", 4)
+    assert told[0].endswith("17 psnr failed (no luck)")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert train_all(trainings(17, 2), tmp_path, 1, told.append)[1] == other
+    assert len(told) == 3
+
+
 def test_of_two_that_are_the_same_one_is_run_and_each_keeps_its_labels(tmp_path: Path) -> None:
     told: list[str] = []
     pair = [Training({"way": name}, square, 3) for name in ("first", "second")]

@@ -1,23 +1,34 @@
-"""Blender scenes: every method trained and evaluated through nerfstudio, in one protocol."""
+"""NeRFs on Blender scenes, by every method, with and without the adjustment (Tables 3 and 14)."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import statistics
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+import tyro
 
-from iga_nerfstudio.benchmark.studies.peers import METHODS, Method, Peer, Size, scene_options, why_not
-from iga_nerfstudio.evaluation.figures import read_side_by_side
+from iga_nerfstudio.benchmark import paper
+from iga_nerfstudio.benchmark.studies.images import NAMES, sizes
+from iga_nerfstudio.benchmark.studies.peers import METHODS, PLAIN, Method, Size, why_not
+from iga_nerfstudio.benchmark.studies.photographs import mean_curve
+from iga_nerfstudio.benchmark.study import Figures, Study, Train
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, one_thread_each
+from iga_nerfstudio.benchmark.tables import differences, finished, gain, grouped, mean, number, spread, table, those
+from iga_nerfstudio.devices import default_device
+from iga_nerfstudio.divergence import TrainingDiverged
+from iga_nerfstudio.evaluation.figures import read_side_by_side, view_sheet
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
-from iga_nerfstudio.files import write_text
-from iga_nerfstudio.nerf.commands import TEST_VIEWS, run_command
+from iga_nerfstudio.nerf.commands import TEST_VIEWS, CommandError, run_command
 
 # Runs a nerfstudio command without its own LPIPS; see there.
 WRAPPER = "iga_nerfstudio.benchmark.studies.nerfstudio_command"
@@ -26,179 +37,252 @@ TRIAL_STEPS, WARM_UP_STEPS = 150, 50
 # Tags of nerfstudio's TensorBoard scalars.
 ITERATION_TIME, TEST_PSNR = "Train Iter (time)", "Eval Images Metrics Dict (all images)/psnr"
 GPU_MEMORY = "GPU Memory (MB)"
+# Columns after PSNR and its gain: of what, and how it is written.
+COLUMNS = (
+    {"median view": ("median_psnr", ".2f"), "worst view": ("worst_psnr", ".1f"), "SSIM": ("ssim", ".4f")}
+    | {"LPIPS": ("lpips", ".3f"), "coarse PSNR": ("coarse_psnr", ".2f"), "steps": ("steps", ".0f")}
+    | {"seconds": ("seconds", ".0f"), "ms / step": ("milliseconds_per_step", ".0f")}
+    | {"memory, MB": ("host_mb", ".0f"), "GPU memory, MB": ("gpu_mb", ".0f"), "parameters": ("parameters", ",.0f")}
+)
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What all methods share.
+class Nerf(Study):
+    """NeRFs on Blender scenes, by every method, with and without the adjustment (Tables 3 and 14).
 
     Attributes:
-        downscale_factor: Images are shrunk by it.
-        test_skip: Every that many test views are rendered.
-        steps: Training steps, or None where seconds are the budget.
-        seconds: Seconds in training steps, or None where steps are the budget.
-        size: Whether methods have their own size or a small one.
-        curve_points: How often the test views are rendered during training.
-        seed: Seed of every training.
-        device: ``"cpu"`` or ``"cuda"``.
-        lpips_backbone: AlexNet weights for LPIPS; torch's cache, or a download, if None.
-    """
-
-    downscale_factor: int
-    test_skip: int
-    steps: int | None
-    seconds: float | None
-    size: Size
-    curve_points: int
-    seed: int
-    device: str
-    lpips_backbone: str | None = None
-
-
-def measure_blender(
-    data: Path,
-    scenes: tuple[str, ...],
-    methods: tuple[Peer, ...],
-    protocol: Protocol,
-    runs: Path,
-    tell: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Train and evaluate every method on every scene.
-
-    What has finished is not repeated, so an interrupted benchmark goes on where it stopped. A method that fails is
-    reported with where its log is, and the others go on.
-
-    Args:
-        data: Folder of the scenes.
-        scenes: Their names; all of the folder's if empty.
+        data: Folders of Blender scenes; ``iga-nerf`` has the paper's settings of those that it trained on.
+        downscale_factors: Images are shrunk by them, those of each scene by its own, or all by one.
         methods: What to train.
-        protocol: What all share.
-        runs: Folder of the runs.
-        tell: Told about every finished run.
-
-    Returns:
-        Every run's metrics and costs, means over scenes, and what was not run and why.
-
-    Raises:
-        ValueError: If there is no scene, or not exactly one budget.
+        steps: Training steps, if no seconds are given.
+        seconds: Seconds in training steps, if no steps are given; a short trial turns them into steps.
+        size: Whether methods have their own networks and batches, or some that two CPU cores can train.
+        test_skip: Every that many test views are rendered.
+        curve_points: How often they are rendered up to the last step.
+        seeds: One training of each per seed.
+        decay_steps: Steps over which the learning rate of ``iga-nerf`` falls; those of the training if not given.
+        device: Where to train.
+        lpips_backbone: AlexNet weights for LPIPS; torch's cache, or a download, if not given.
+        runs: Folder that ns-train writes to.
     """
-    if (protocol.steps is None) == (protocol.seconds is None):
-        raise ValueError("Give one budget: steps, or seconds in training steps.")
-    found = scenes or tuple(sorted(path.parent.name for path in data.glob("*/transforms_train.json")))
-    absent = [scene for scene in found if not (data / scene / "transforms_train.json").is_file()]
-    if not found or absent:
-        raise ValueError(f"{data} has no scene {', '.join(absent) or 'at all'}: no transforms_train.json.")
-    not_run = [{"method": peer, "reason": reason} for peer in methods if (reason := why_not(peer, protocol.device))]
-    done = []
-    for scene in found:
-        for peer in methods:
-            if why_not(peer, protocol.device):
-                continue
-            folder = runs / scene / METHODS[peer].name / _run_name(peer, protocol)
-            try:
-                done.append(_run(data / scene, peer, protocol, runs, folder))
-            except RuntimeError as error:
-                not_run.append({"method": peer, "scene": scene, "reason": f"failed: {error}"})
-                tell(f"{scene} {peer}: {error}")
-            else:
-                tell(f"{scene} {peer}: {done[-1]['psnr']:.2f} dB, {done[-1]['seconds']:.0f} s")
-    return {
-        **asdict(protocol),
-        "scenes": list(found),
-        "runs": done,
-        "means": _means(done, methods, len(found)),
-        "not_run": not_run,
-    }
+
+    name: ClassVar[str] = "nerf"
+
+    data: tuple[Path, ...]
+    downscale_factors: tuple[int, ...] = (4, 2)
+    methods: tuple[str, ...] = (
+        *("iga-nerf-plain", "iga-nerf", "iga-nerf-muon-plain", "iga-nerf-muon", "nerfacto", "iga-nerfacto"),
+    )
+    steps: int | None = None
+    seconds: float | None = 120.0
+    size: Size = "small"
+    test_skip: int = 5
+    curve_points: int = 3
+    seeds: tuple[int, ...] = (42, 43, 44)
+    decay_steps: int | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    lpips_backbone: Path | None = None
+    runs: Path = Path("outputs/bench/nerf")
+
+    def measure(self, train: Train) -> Figures:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("Give one budget: steps, or seconds in training steps.")
+        if not self.seeds or not self.methods or not set(self.methods) <= set(METHODS):
+            raise ValueError(f"Name at least one seed, and methods of {', '.join(METHODS)}; got {self.methods}.")
+        names = {scene.name for scene in self.data}
+        if not 0 < len(names) == len(self.data) == len(self.factors()):
+            raise ValueError(
+                f"Give scenes of different names a factor each, or one for all; got {names}, {self.downscale_factors}."
+            )
+        for scene in self.data:
+            if not (scene / "transforms_train.json").is_file():
+                raise ValueError(f"There is no scene {scene}: a folder with transforms_train.json and its kin.")
+        not_run = [{"method": name, "reason": why} for name in self.methods if (why := why_not(name, self.device))]
+        for entry in not_run:
+            print(f"not run: {entry['method']} {entry['reason']}")
+        outcomes = train(list(self.trainings()))
+        for run in outcomes:
+            if "failed" in run:
+                reason = f"failed on {run['scene']} with seed {run['seed']}: {run['failed'].removesuffix('.')}"
+                not_run.append({"method": run["method"], "reason": reason})
+        return {"trainings": [run for run in outcomes if "failed" not in run], "not_run": not_run}
+
+    def factors(self) -> tuple[int, ...]:
+        """One for every scene."""
+        given = self.downscale_factors
+        return given * len(self.data) if len(given) == 1 else given
+
+    def trainings(self) -> Iterator[Training]:
+        """Every method that can run here on every scene with every seed, in a folder of its name and key."""
+        shared = ("test_skip", "steps", "seconds", "curve_points", "decay_steps", "device", "lpips_backbone")
+        every = {name: getattr(self, name) for name in shared} | {"output_dir": self.runs}
+        able = [method for method in self.methods if why_not(method, self.device) is None]
+        scenes = zip(self.data, self.factors(), strict=True)
+        for (scene, factor), method, seed in product(scenes, able, self.seeds):
+            own = {"data": scene, "downscale_factor": factor, "method": METHODS[method].at(self.size, scene.name)}
+            settings = every | own | {"seed": seed}
+            training = Training({"scene": scene.name, "method": method, "seed": seed}, train_scene, settings)
+            # The name is no part of the key.
+            yield replace(training, configuration=settings | {"timestamp": f"{training.name}-{training.key[:12]}"})
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        skip, steps, decay = figures["test_skip"], figures["steps"], figures["decay_steps"]
+        # The paper has iga-nerf alone.
+        own = figures if all(METHODS[method].paper for method in figures["methods"]) else {}
+        parts = [
+            f"""## {", ".join(figures["data"])}: {f"{figures['seconds']:g} s of" if steps is None else steps} steps
+
+Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, {"all" if skip == 1 else f"one of {skip}"} test \
+views, {"each method's own size" if figures["size"] == "own" else "small networks and batches"}, \
+{f"the learning rate of iga-nerf falling over {decay} steps, " if decay else ""}on {figures["device"]}, seeds \
+{", ".join(map(str, figures["seeds"]))}. {sizes(own, FULL)}
+"""
+        ]
+        for scene in figures["data"]:
+            runs = those(figures["trainings"], scene=scene)
+            parts.append(f"### {scene}\n\n{_table(runs, scene)}")
+            if figures["curve_points"]:
+                parts.append(f"![{scene}: test PSNR over steps and over seconds]({stem}_{scene}_curves.png)\n")
+            parts.append(f"![{scene}: truth, rendering and error of every method]({stem}_{scene}.png)\n")
+        not_run = [f"- {entry['method']}: {entry['reason']}.\n" for entry in figures["not_run"]]
+        parts += [_words(figures["trainings"]), "Not run:\n\n" + "".join(not_run) if not_run else ""]
+        return "\n".join(filter(None, parts))
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        from iga_nerfstudio.benchmark.plots import draw_curves
+
+        for scene in figures["data"]:
+            runs = finished(those(figures["trainings"], scene=scene))
+            trained = {method: own for (method,), own in grouped(runs, "method").items()}
+            # Where seconds are given, seeds have other steps, but these are the same shares of a training.
+            curves = {method: mean_curve(own) for method, own in trained.items()}
+            rates = {method: (mean(own, "seconds") or 0.0) / own[0]["steps"] for method, own in trained.items()}
+            in_time = {name: [(rates[name] * step, psnr) for step, psnr in curves[name]] for name in curves}
+            if figures["curve_points"] and runs:
+                panels = {"over steps": curves, "over seconds in training steps": in_time}
+                draw_curves(panels, path.with_name(f"{path.name}_{scene}_curves.png"), "test PSNR (dB)", over="")
+            # Renderings are too many to be kept with the results: where a run's folder is gone, the picture stays.
+            first = those(runs, seed=figures["seeds"][0])
+            if first and all((Path(run["folder"]) / TEST_VIEWS).is_dir() for run in first):
+                pairs = [read_views(Path(run["folder"]), METHODS[run["method"]])[0] for run in first]
+                columns = [f"{run['method']}\n{run['psnr']:.2f} dB" for run in first]
+                view_sheet(pairs, path.with_name(f"{path.name}_{scene}.png"), columns=columns)
 
 
-def _run_name(peer: Peer, protocol: Protocol) -> str:
-    budget = f"{protocol.steps}steps" if protocol.steps is not None else f"{protocol.seconds:g}s"
-    return f"{peer}-{budget}-down{protocol.downscale_factor}-{protocol.size}-seed{protocol.seed}"
+def _table(runs: list[Outcome], scene: str) -> str:
+    """A row for every method, and the paper's."""
+    rows = []
+    for (method,), own in grouped(runs, "method").items():
+        gains = gain(differences(own, those(runs, method=PLAIN.get(method)), "psnr"))
+        means = (number(mean(own, metric), how) for metric, how in COLUMNS.values())
+        rows.append([method, spread(own, "psnr"), gains, *means])
+    for variant in ("plain", "iga"):
+        psnr, plain = (paper.number("scene", "nerf", name, "psnr", [scene]) for name in (variant, "plain"))
+        theirs = {name: paper.number("scene", "nerf", variant, name, [scene]) for name in ("ssim", "lpips")}
+        if psnr and plain:
+            gains = "" if variant == "plain" else f"{psnr - plain:+.2f}"
+            cells = (number(theirs.get(metric), how) for metric, how in COLUMNS.values())
+            rows.append([f"paper, {NAMES[variant]}", number(psnr), gains, *cells])
+    return table(("method", "PSNR", "gain (in how many cases)", *COLUMNS), rows)
 
 
-def _run(scene: Path, peer: Peer, protocol: Protocol, runs: Path, folder: Path) -> dict[str, Any]:
-    """One training and its evaluation, or what is left of them to do."""
-    record = folder / "blender.json"
-    if record.exists():
-        result: dict[str, Any] = json.loads(record.read_text())
-        return result
-    method = METHODS[peer]
-    steps = protocol.steps
+def _words(runs: list[Outcome]) -> str:
+    """What the adjustment gains over all scenes and seeds, and in how many cases."""
+    lines = []
+    for method, plain in PLAIN.items():
+        pair = (those(runs, method=method), those(runs, method=plain))
+        of_mean, of_median = (gain(differences(*pair, metric, "scene")) for metric in ("psnr", "median_psnr"))
+        if of_mean:
+            lines.append(f"- {method} over {plain}: mean of the views {of_mean} dB, median view {of_median} dB.\n")
+    return "Gains over all scenes and seeds:\n\n" + "".join(lines) if lines else ""
+
+
+def train_scene(settings: dict[str, Any]) -> Outcome:
+    """Train and evaluate once, with one thread on a CPU."""
+    with one_thread_each() if settings["device"] == "cpu" else nullcontext():
+        try:
+            return _train_and_judge(settings)
+        except CommandError as error:
+            return {"failed": str(error)}
+
+
+def _train_and_judge(settings: dict[str, Any]) -> Outcome:
+    metrics = ImageMetrics(settings["lpips_backbone"])  # before hours of training: it may refuse the file
+    steps, points = settings["steps"], settings["curve_points"]
     if steps is None:
-        steps = max(int((protocol.seconds or 0.0) / _seconds_per_step(scene, method, protocol, runs, folder)), 1)
-    memory = folder / "memory.json"
-    if not memory.exists():  # written when training has finished
-        peak = _train(scene, method, protocol, runs, folder.name, steps, protocol.curve_points)
-        write_text(memory, json.dumps({"host_bytes": peak}))
+        trial, _ = _train(settings, f"{settings['timestamp']}-trial", WARM_UP_STEPS + TRIAL_STEPS, 0)
+        steps = max(int(settings["seconds"] / statistics.median(_step_seconds(_scalars(trial)))), 1)
+    folder, host_bytes = _train(settings, settings["timestamp"], steps, points)
     places = ("--output-path", folder / "eval.json", "--render-output-path", folder / TEST_VIEWS)
-    command = ("ns-eval", "--load-config", folder / "config.yml", *places)
-    run_command("python", "-m", WRAPPER, *command, log=folder / "eval.log")
-    curves = _scalars(folder)
-    per_step = statistics.mean(_step_seconds(curves))
-    result = {
-        "scene": scene.name,
-        "method": peer,
+    config = folder / "config.yml"
+    run_command("python", "-m", WRAPPER, "ns-eval", "--load-config", config, *places, log=folder / "eval.log")
+    views = [
+        metrics(torch.from_numpy(rendering).float(), torch.from_numpy(truth).float())
+        for truth, rendering in read_views(folder, settings["method"])
+    ]
+    means = {name: statistics.mean(view[name] for view in views) for name in views[0]}
+    results = json.loads((folder / "eval.json").read_text())["results"].items()
+    psnr_of_views = [view["psnr"] for view in views]
+    scalars = _scalars(folder)
+    seconds = statistics.mean(_step_seconds(scalars))
+    curve = [[step, round(psnr, 3)] for step, psnr in scalars.get(TEST_PSNR, [])[: max(points - 1, 0)]]
+    (checkpoint,) = (folder / "nerfstudio_models").glob("step-*.ckpt")
+    # nerfstudio's own schedules leave numpy numbers in there.
+    values = torch.load(checkpoint, map_location="cpu", weights_only=False)["pipeline"].values()
+    gpu = [value for _, value in scalars.get(GPU_MEMORY, []) if value]  # 0 on a CPU
+    return {
+        **means,
+        **{name: value for name, value in results if name == "coarse_psnr"},
+        # One floater before one camera can outweigh all other views in the mean.
+        "median_psnr": statistics.median(psnr_of_views),
+        "worst_psnr": min(psnr_of_views),
+        "psnr_of_views": [round(psnr, 2) for psnr in psnr_of_views],
         "steps": steps,
-        **_metrics(folder, method, protocol),
-        "seconds": per_step * steps,
-        "seconds_per_step": per_step,
-        "peak_host_bytes": json.loads(memory.read_text())["host_bytes"],
-        "peak_gpu_bytes": max((value for _, value in curves.get(GPU_MEMORY, [])), default=0.0) * 2**20,
-        "parameters": _count_parameters(folder),
-        "curve": [
-            {"step": step, "seconds": per_step * step, "psnr": value} for step, value in curves.get(TEST_PSNR, [])
-        ],
+        "seconds": seconds * steps,
+        "milliseconds_per_step": 1000 * seconds,
+        "host_mb": host_bytes / 2**20,
+        **({"gpu_mb": max(gpu)} if gpu else {}),
+        "parameters": sum(value.numel() for value in values if torch.is_tensor(value) and value.is_floating_point()),
+        "curve": [*curve, [steps, round(means["psnr"], 3)]],
         "folder": str(folder),
     }
-    write_text(record, json.dumps(result, indent=2) + "\n")
-    return result
 
 
-def _train(
-    scene: Path, method: Method, protocol: Protocol, runs: Path, timestamp: str, steps: int, curve_points: int
-) -> int:
-    """Train with ns-train; peak host memory in bytes."""
-    never = 10 * steps + 1
-    options: dict[str, object] = {
-        "--data": scene,
-        "--output-dir": runs,
-        "--experiment-name": scene.name,
-        "--timestamp": timestamp,
-        "--machine.seed": protocol.seed,
-        "--machine.device-type": protocol.device,
-        "--max-num-iterations": steps,
-        "--steps-per-save": steps,
-        "--steps-per-eval-image": never,
-        "--steps-per-eval-batch": never,
-        "--steps-per-eval-all-images": max(steps // curve_points, 1) if curve_points else never,
-        "--vis": "tensorboard",
-    }
-    options |= scene_options(scene.name) if method.paper else {}
-    options |= method.options
-    if protocol.size == "small":
-        options |= method.small
-    if method.decay_steps is not None:
-        options[method.decay_steps] = steps
-    words = [word for name, value in options.items() for word in (name, *str(value).split())]
-    parser = ("iga-blender", "--downscale-factor", protocol.downscale_factor, "--test-skip", protocol.test_skip)
-    folder = runs / scene.name / method.name / timestamp
+def _train(settings: dict[str, Any], timestamp: str, steps: int, curve_points: int) -> tuple[Path, int]:
+    """Train with ns-train: the run's folder, and peak host memory in bytes."""
+    folder = settings["output_dir"] / settings["data"].name / settings["method"].name / timestamp
     shutil.rmtree(folder, ignore_errors=True)  # a training that was interrupted
-    log = folder.with_name(f"{timestamp}.log")
-    return run_command("python", "-m", WRAPPER, "ns-train", method.name, *words, *parser, log=log)
+    command, log = command_of_run(settings, timestamp, steps, curve_points), folder.with_name(f"{timestamp}.log")
+    try:
+        return folder, run_command("python", "-m", WRAPPER, *command, log=log)
+    except CommandError:
+        if found := re.search(r"Training diverged: (.+?)\. ", log.read_text(errors="replace")):
+            raise TrainingDiverged(found[1]) from None
+        raise
 
 
-def _seconds_per_step(scene: Path, method: Method, protocol: Protocol, runs: Path, folder: Path) -> float:
-    """What a training step takes, by a short trial."""
-    trial = folder.with_name(f"{folder.name}-trial")
-    if not (trial / "config.yml").exists():
-        _train(scene, method, protocol, runs, trial.name, WARM_UP_STEPS + TRIAL_STEPS, curve_points=0)
-    return statistics.median(_step_seconds(_scalars(trial)))
+def command_of_run(settings: dict[str, Any], timestamp: str, steps: int, curve_points: int) -> list[object]:
+    """The words of an ns-train command."""
+    method, scene, never = settings["method"], settings["data"], 10 * steps + 1
+    decay = {method.decay_steps: settings["decay_steps"] or steps} if method.decay_steps else {}
+    return [
+        *("ns-train", method.name, "--data", scene, "--output-dir", settings["output_dir"]),
+        *("--experiment-name", scene.name, "--timestamp", timestamp, "--vis", "tensorboard"),
+        *("--machine.seed", settings["seed"], "--machine.device-type", settings["device"]),
+        *("--max-num-iterations", steps, "--steps-per-save", steps, "--steps-per-eval-image", never),
+        *("--steps-per-eval-batch", never, "--steps-per-eval-all-images"),
+        max(steps // curve_points, 1) if curve_points else never,
+        *(word for name, value in (method.options | decay).items() for word in (name, *str(value).split())),
+        *("iga-blender", "--downscale-factor", settings["downscale_factor"], "--test-skip", settings["test_skip"]),
+    ]
 
 
-def _step_seconds(curves: dict[str, list[tuple[int, float]]]) -> list[float]:
+def _step_seconds(scalars: dict[str, list[tuple[int, float]]]) -> list[float]:
     """Seconds of the logged training steps; those that warm up are left out where there are others."""
-    values = [value for _, value in curves[ITERATION_TIME]]
-    return [value for step, value in curves[ITERATION_TIME] if step >= WARM_UP_STEPS] or values
+    values = [value for _, value in scalars[ITERATION_TIME]]
+    return [value for step, value in scalars[ITERATION_TIME] if step >= WARM_UP_STEPS] or values
 
 
 def _scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -211,44 +295,19 @@ def _scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def read_views(folder: Path, method: Method) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Test views of an evaluated run: truth and rendering, ``(H, W, 3)`` in [0, 1] each.
-
-    Args:
-        folder: The run's.
-        method: What was trained; it says how its pictures are arranged.
-    """
+    """Test views of an evaluated run: truth and rendering, ``(H, W, 3)`` in [0, 1] each."""
     pictures = sorted((folder / TEST_VIEWS).glob("eval_img_*.png"))
     parts = [read_side_by_side(path, method.panels) for path in pictures]
     return [(part[0], part[method.rendering]) for part in parts]
 
 
-def _metrics(folder: Path, method: Method, protocol: Protocol) -> dict[str, Any]:
-    """Means over the test views, of their 8-bit pictures, by one implementation for all methods."""
-    metrics = ImageMetrics(None if protocol.lpips_backbone is None else Path(protocol.lpips_backbone))
-    views = [
-        metrics(torch.from_numpy(rendering).float(), torch.from_numpy(truth).float())
-        for truth, rendering in read_views(folder, method)
-    ]
-    means: dict[str, Any] = {name: statistics.mean(view[name] for view in views) for name in views[0]}
-    return means | {"psnr_of_views": [round(view["psnr"], 2) for view in views]}
-
-
-def _count_parameters(folder: Path) -> int:
-    """Numbers that the run's model consists of, by its checkpoint."""
-    (path,) = (folder / "nerfstudio_models").glob("step-*.ckpt")
-    # nerfstudio's own schedules leave numpy numbers in there.
-    state = torch.load(path, map_location="cpu", weights_only=False)["pipeline"]
-    return sum(
-        value.numel() for name, value in state.items() if isinstance(value, torch.Tensor) and value.is_floating_point()
-    )
-
-
-def _means(runs: list[dict[str, Any]], methods: tuple[Peer, ...], num_scenes: int) -> list[dict[str, Any]]:
-    """Each method's means over the scenes; only of methods that have run on all of them."""
-    means = []
-    for peer in methods:
-        own = [run for run in runs if run["method"] == peer]
-        if len(own) == num_scenes:
-            names = [name for name in ("psnr", "ssim", "lpips", "seconds", "peak_host_bytes") if name in own[0]]
-            means.append({"method": peer} | {name: statistics.mean(run[name] for run in own) for name in names})
-    return means
+# What decides whether a result's sizes are the paper's, beside methods and factors.
+FULL: Figures = {"steps": 200_000, "decay_steps": 250_000, "size": "own", "test_skip": 8, "downscale_factors": [2]}
+PRESETS = {
+    "smoke": Nerf(tyro.MISSING, (1,), ("iga-nerf-tiny", "iga-nerf-tiny-plain"), 5, None, "own", 1, 0, (42,)),
+    "cpu": Nerf(tyro.MISSING),
+    "full": Nerf(
+        *(tyro.MISSING, (2,), ("iga-nerf-plain", "iga-nerf"), 200_000, None, "own", 8, 3, (42,), 250_000),
+        device=default_device(),
+    ),
+}

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Literal
 
-import yaml
+from iga_nerfstudio.benchmark.paper import scene_settings
 
-from iga_nerfstudio.tasks.config_files import recipe_folder
-
-Peer = Literal[
-    "iga-nerf",
-    "iga-nerf-plain",
-    "iga-nerf-muon",
-    "iga-nerf-muon-plain",
-    "vanilla-nerf",
-    "iga-nerfacto",
-    "iga-nerfacto-table",
-    "nerfacto",
-    "instant-ngp",
-    "splatfacto",
-]
 # Sizes of networks: each method's own, or some that two CPU cores can train.
 Size = Literal["own", "small"]
 
@@ -54,113 +40,64 @@ class Method:
     decay_steps: str | None = None
     paper: bool = False
 
+    def at(self, size: Size, scene: str) -> Method:
+        """The method with all that is set for a scene at a size, and nothing else."""
+        papers = scene_settings(scene) if self.paper else {}
+        return replace(self, options=papers | self.options | (self.small if size == "small" else {}), small={})
 
-def _plain(options: Options) -> Options:
-    return options | {"--pipeline.model.adjustment.enabled": False}
+
+def _pair(method: Method) -> dict[str, Method]:
+    plain = replace(method, options=method.options | {"--pipeline.model.adjustment.enabled": False})
+    return {method.name: method, f"{method.name}-plain": plain}
 
 
+def _model(**settings: object) -> Options:
+    return {f"--pipeline.model.{name.replace('_', '-')}": value for name, value in settings.items()}
+
+
+_DECAY = "--optimizers.fields.scheduler.decay-steps"
 _RAYS = "--pipeline.datamanager.train-num-rays-per-batch"
-_NERF_DECAY = "--optimizers.fields.scheduler.decay-steps"
-_NERF: Options = {}
-_SMALL_NERF: Options = {
-    _RAYS: 256,
-    "--pipeline.model.num-coarse-samples": 24,
-    "--pipeline.model.num-importance-samples": 24,
-    "--pipeline.model.num-layers": 4,
-    "--pipeline.model.hidden-dim": 64,
-    "--pipeline.model.skip-layer": 1,
-    "--pipeline.model.view-dim": 32,
-    "--pipeline.datamanager.pixel-sampler.crop-steps": 200,
-}
-# What a bounded scene before a white background asks of nerfacto.
-_NERFACTO: Options = {
-    "--pipeline.model.near-plane": 2.0,
-    "--pipeline.model.far-plane": 6.0,
-    "--pipeline.model.camera-optimizer.mode": "off",
-    "--pipeline.model.background-color": "white",
-    "--pipeline.model.disable-scene-contraction": True,
-    "--pipeline.model.proposal-initial-sampler": "uniform",
-    "--pipeline.model.distortion-loss-mult": 0.0,
-    "--pipeline.model.use-average-appearance-embedding": False,
-    "--pipeline.model.use-appearance-embedding": False,
-}
-_SMALL_NERFACTO: Options = {
-    _RAYS: 1024,
-    "--pipeline.model.implementation": "torch",
-    "--pipeline.model.log2-hashmap-size": 15,
-    "--pipeline.model.num-levels": 8,
-    "--pipeline.model.max-res": 256,
-    "--pipeline.model.num-proposal-samples-per-ray": "48 24",
-    "--pipeline.model.num-nerf-samples-per-ray": 24,
-}
+_WHITE = _model(background_color="white")
+_FEW_SAMPLES = _model(num_coarse_samples=24, num_importance_samples=24) | {_RAYS: 256}
+_SMALL_NERF = (
+    _FEW_SAMPLES
+    | _model(num_layers=4, hidden_dim=64, skip_layer=1, view_dim=32)
+    | {"--pipeline.datamanager.pixel-sampler.crop-steps": 200}
+)
+# What a bounded scene before a white background asks of methods that are made for others.
+_BOUNDED = _model(near_plane=2.0, far_plane=6.0, disable_scene_contraction=True, use_appearance_embedding=False)
+_NERFACTO = (
+    _BOUNDED
+    | _WHITE
+    | _model(proposal_initial_sampler="uniform", distortion_loss_mult=0.0, use_average_appearance_embedding=False)
+    | {"--pipeline.model.camera-optimizer.mode": "off"}
+)
+_TABLE = _model(implementation="torch") | {"--pipeline.model.adjustment.hash-table": True}
+_SMALL_NERFACTO = (
+    _model(implementation="torch", log2_hashmap_size=15, num_levels=8, max_res=256)
+    | _model(num_proposal_samples_per_ray="48 24", num_nerf_samples_per_ray=24)
+    | {_RAYS: 1024}
+)
 
-METHODS: dict[Peer, Method] = {
-    "iga-nerf": Method("iga-nerf", _NERF, _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True),
-    "iga-nerf-plain": Method("iga-nerf", _plain(_NERF), _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True),
-    "iga-nerf-muon": Method("iga-nerf-muon", _NERF, _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True),
-    "iga-nerf-muon-plain": Method(
-        "iga-nerf-muon", _plain(_NERF), _SMALL_NERF, panels=3, decay_steps=_NERF_DECAY, paper=True
-    ),
-    "vanilla-nerf": Method(
-        "vanilla-nerf",
-        {"--pipeline.model.background-color": "white", _RAYS: 1024},
-        {_RAYS: 256, "--pipeline.model.num-coarse-samples": 24, "--pipeline.model.num-importance-samples": 24},
-        panels=3,
-        rendering=2,
-    ),
+METHODS: dict[str, Method] = {
+    **_pair(Method("iga-nerf", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)),
+    **_pair(Method("iga-nerf-muon", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)),
+    **_pair(Method("iga-nerf-tiny", panels=3, decay_steps=_DECAY)),
+    "vanilla-nerf": Method("vanilla-nerf", _WHITE | {_RAYS: 1024}, _FEW_SAMPLES, panels=3, rendering=2),
     "iga-nerfacto": Method("iga-nerfacto", _NERFACTO, _SMALL_NERFACTO),
-    "iga-nerfacto-table": Method(
-        "iga-nerfacto",
-        _NERFACTO | {"--pipeline.model.implementation": "torch", "--pipeline.model.adjustment.hash-table": True},
-        _SMALL_NERFACTO,
-    ),
+    "iga-nerfacto-table": Method("iga-nerfacto", _NERFACTO | _TABLE, _SMALL_NERFACTO),
     "nerfacto": Method("nerfacto", _NERFACTO, _SMALL_NERFACTO),
-    "instant-ngp": Method(
-        "instant-ngp",
-        {
-            "--pipeline.model.background-color": "white",
-            "--pipeline.model.disable-scene-contraction": True,
-            "--pipeline.model.near-plane": 2.0,
-            "--pipeline.model.far-plane": 6.0,
-            "--pipeline.model.use-appearance-embedding": False,
-        },
-        needs_gpu=True,
-        packages=("nerfacc", "tinycudann"),
-    ),
-    "splatfacto": Method(
-        "splatfacto", {"--pipeline.model.background-color": "white"}, needs_gpu=True, packages=("gsplat",)
-    ),
+    "instant-ngp": Method("instant-ngp", _WHITE | _BOUNDED, needs_gpu=True, packages=("nerfacc", "tinycudann")),
+    "splatfacto": Method("splatfacto", _WHITE, needs_gpu=True, packages=("gsplat",)),
 }
+# What an adjusted method is compared with: the same without the adjustment.
+PLAIN = {name: f"{name}-plain" for name in METHODS if f"{name}-plain" in METHODS} | {"iga-nerfacto": "nerfacto"}
 
 
-def scene_options(scene: str) -> Options:
-    """The paper's settings of a scene, from ``configs/blender/``; none for scenes that it does not have.
-
-    Args:
-        scene: Its name.
-
-    Returns:
-        Options of ``ns-train iga-nerf``.
-    """
-    path = recipe_folder() / "blender" / f"{scene}.yaml"
-    if not path.is_file():
-        return {}
-    return {
-        f"--{name.replace('_', '-')}": value for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()
-    }
-
-
-def why_not(peer: Peer, device: str) -> str | None:
-    """Why a method cannot run here, or None if it can.
-
-    Args:
-        peer: The method.
-        device: ``"cpu"`` or ``"cuda"``.
-    """
-    method = METHODS[peer]
+def why_not(name: str, device: str) -> str | None:
+    """Why a method cannot run here, or None if it can."""
+    method = METHODS[name]
     missing = [package for package in method.packages if find_spec(package) is None]
     if missing:
         return f"needs {' and '.join(missing)}, which is not installed"
-    if method.needs_gpu and device == "cpu":
-        return "needs a CUDA GPU"
-    return None
+    return "needs a CUDA GPU" if method.needs_gpu and device == "cpu" else None
