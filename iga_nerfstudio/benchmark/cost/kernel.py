@@ -19,15 +19,11 @@ from iga_nerfstudio.networks import NeRFMLP
 
 @dataclass(frozen=True)
 class Kernel(Timed):
-    """Layerwise kernel against per-sample gradients: relative error and speed, on the full NeRF network.
-
-    Attributes:
-        num_samples: Representatives, n.
-    """
+    """Layerwise kernel against per-sample gradients: relative error and speed, on the full NeRF network."""
 
     name: ClassVar[str] = "kernel"
 
-    num_samples: int = 256
+    num_samples: int = 256  # Representatives, n.
 
     def measure(self, train: Train) -> Figures:
         if self.num_samples < 1:
@@ -75,15 +71,11 @@ def nerf_problem(n: int, dtype: torch.dtype, device: str, seed: int) -> tuple[Ne
 
 @dataclass(frozen=True)
 class MuonStep(Timed):
-    """A step of MuonWithAdam (float32) and one of torch.optim.Muon (bfloat16) on one matrix, timed alternately.
-
-    Attributes:
-        width: Side of the matrix.
-    """
+    """A step of MuonWithAdam (float32) and one of torch.optim.Muon (bfloat16) on one matrix, timed alternately."""
 
     name: ClassVar[str] = "muon_step"
 
-    width: int = 256
+    width: int = 256  # Side of the matrix.
     rounds: int = 15
 
     def measure(self, train: Train) -> Figures:

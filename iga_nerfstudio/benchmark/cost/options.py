@@ -43,31 +43,20 @@ OTHERS = ("rounding", "previous_residual", "refresh_2", "refresh_5")
 
 @dataclass(frozen=True)
 class Options(Study):
-    """What every way to save time does to the result: gradient against float64, PSNR against the slow way.
-
-    Attributes:
-        data: The image to fit.
-        networks: Networks to train.
-        options: What to measure beside the slow way: per-sample kernel, full eigendecomposition, everything at once.
-        max_side: Shrink the image to that many pixels.
-        hidden_dim: Width of the networks.
-        max_num_iterations: Training steps.
-        optimizer: Optimiser of all.
-        seeds: One training per seed and option.
-        device: Where to train; the GPU where there is one if not given.
-    """
+    """What every way to save time does to the result: gradient against float64, PSNR against the slow way."""
 
     name: ClassVar[str] = "options"
 
-    data: Path
-    networks: tuple[NetworkKind, ...] = ("pe", "siren")
+    data: Path  # The image to fit.
+    networks: tuple[NetworkKind, ...] = ("pe", "siren")  # Networks to train.
+    # What to measure beside the slow way: per-sample kernel, full eigendecomposition, everything at once.
     options: tuple[str, ...] = tuple(OPTIONS)
-    max_side: int = 96
-    hidden_dim: int = 64
-    max_num_iterations: int = 300
-    optimizer: Literal["adam", "muon"] = "adam"
-    seeds: tuple[int, ...] = (42, 43, 44)
-    device: Literal["cpu", "cuda"] | None = None
+    max_side: int = 96  # Shrink the image to that many pixels.
+    hidden_dim: int = 64  # Width of the networks.
+    max_num_iterations: int = 300  # Training steps.
+    optimizer: Literal["adam", "muon"] = "adam"  # Optimiser of all.
+    seeds: tuple[int, ...] = (42, 43, 44)  # One training per seed and option.
+    device: Literal["cpu", "cuda"] | None = None  # Where to train; the GPU where there is one if not given.
 
     def measure(self, train: Train) -> Figures:
         if not self.networks or not self.seeds:

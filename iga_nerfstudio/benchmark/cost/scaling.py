@@ -21,17 +21,12 @@ POINTS, SAMPLES_PER_RAY = 1 << 14, 192
 
 @dataclass(frozen=True)
 class Scaling(Timed):
-    """Time and memory of the adjustment as the number of groups grows.
-
-    Attributes:
-        sizes: Numbers of groups, n.
-        end: Last balanced eigenvalue, by Adam's rule.
-    """
+    """Time and memory of the adjustment as the number of groups grows."""
 
     name: ClassVar[str] = "scaling"
 
-    sizes: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
-    end: int = 25
+    sizes: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)  # Numbers of groups, n.
+    end: int = 25  # Last balanced eigenvalue, by Adam's rule.
 
     def measure(self, train: Train) -> Figures:
         needed = eigenpairs_needed(self.end, "adam")

@@ -24,20 +24,15 @@ from iga_nerfstudio.benchmark.tables import table
 
 @dataclass(frozen=True)
 class Step(Timed):
-    """Adjusted training steps over plain ones and over the Jacobian route, for every kind of task.
-
-    Attributes:
-        workloads: What to train, such as signal-p8; everything if not given, but on a CPU without nerf-n4096, which
-            takes 20 GB and minutes a step.
-        rounds: Timed rounds at least; short steps get more.
-        jacobian_route: Whether to time the Jacobian route too, which takes minutes for the largest.
-    """
+    """Adjusted training steps over plain ones and over the Jacobian route, for every kind of task."""
 
     name: ClassVar[str] = "step"
 
+    # What to train, such as signal-p8; everything if not given, but on a CPU without nerf-n4096, which takes 20 GB and
+    # minutes a step.
     workloads: tuple[str, ...] | None = None
-    rounds: int = 9
-    jacobian_route: bool = True
+    rounds: int = 9  # Timed rounds at least; short steps get more.
+    jacobian_route: bool = True  # Whether to time the Jacobian route too, which takes minutes for the largest.
 
     def measure(self, train: Train) -> Figures:
         workloads = self.workloads

@@ -18,17 +18,11 @@ from iga_nerfstudio.devices import default_device
 
 @dataclass(frozen=True)
 class Timed(Study):
-    """A measurement in rounds, in each of which everything has its turn.
+    """A measurement in rounds, in each of which everything has its turn."""
 
-    Attributes:
-        rounds: Timed rounds.
-        device: Where to compute; the GPU where there is one if not given.
-        seed: Seed of networks and data.
-    """
-
-    rounds: int = 5
-    device: Literal["cpu", "cuda"] | None = None
-    seed: int = 0
+    rounds: int = 5  # Timed rounds.
+    device: Literal["cpu", "cuda"] | None = None  # Where to compute; the GPU where there is one if not given.
+    seed: int = 0  # Seed of networks and data.
 
     @property
     def place(self) -> Literal["cpu", "cuda"]:

@@ -35,17 +35,12 @@ CAMERA = {
 
 @dataclass(frozen=True)
 class Viewer(Study):
-    """Steps of ns-train iga-nerf-tiny without and with a client at rest that speaks viser's protocol.
-
-    Attributes:
-        seconds_of_a_window: Of every window of time in which steps are counted.
-        windows: Windows without and with a client, each.
-    """
+    """Steps of ns-train iga-nerf-tiny without and with a client at rest that speaks viser's protocol."""
 
     name: ClassVar[str] = "viewer"
 
-    seconds_of_a_window: float = 20.0
-    windows: int = 3
+    seconds_of_a_window: float = 20.0  # Of every window of time in which steps are counted.
+    windows: int = 3  # Windows without and with a client, each.
 
     def measure(self, train: Train) -> Figures:
         from iga_nerfstudio.nerf.trainer import LOOPBACK, find_port

@@ -54,19 +54,13 @@ CASES = {
 
 @dataclass(frozen=True)
 class Ablations(Photographs):
-    """The paper's ablations on photographs: representatives and group sizes.
-
-    Attributes:
-        images: Names of the photographs.
-        patch_size: Side of a patch in pixels.
-        cases: Those to train beside plain training.
-    """
+    """The paper's ablations on photographs: representatives and group sizes."""
 
     name: ClassVar[str] = "ablations"
 
-    images: tuple[str, ...] = ("kodim01", "kodim02")
-    patch_size: int = 4
-    cases: tuple[str, ...] = tuple(CASES)
+    images: tuple[str, ...] = ("kodim01", "kodim02")  # Names of the photographs.
+    patch_size: int = 4  # Side of a patch in pixels.
+    cases: tuple[str, ...] = tuple(CASES)  # Those to train beside plain training.
 
     def measure(self, train: Train) -> Figures:
         trainings = [

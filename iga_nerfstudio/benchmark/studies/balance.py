@@ -83,21 +83,14 @@ JUDGED: dict[OptimizerKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Balance(Photographs):
-    """How to balance under Adam and Muon: chosen on some photographs, judged on others.
-
-    Attributes:
-        chosen_on: Photographs on which ways are compared, and rates on the first of them.
-        held_out: Photographs on which the chosen ones are judged.
-        networks: Networks to train.
-        rounds: Timed rounds of steps.
-    """
+    """How to balance under Adam and Muon: chosen on some photographs, judged on others."""
 
     name: ClassVar[str] = "balance"
 
-    chosen_on: tuple[str, ...] = ("kodim01",)
-    held_out: tuple[str, ...] = ("kodim04", "kodim05", "kodim07")
-    networks: tuple[Network, ...] = ("relu", "pe", "siren")
-    rounds: int = 15
+    chosen_on: tuple[str, ...] = ("kodim01",)  # Photographs on which ways are compared, and rates on the first of them.
+    held_out: tuple[str, ...] = ("kodim04", "kodim05", "kodim07")  # Photographs on which the chosen ones are judged.
+    networks: tuple[Network, ...] = ("relu", "pe", "siren")  # Networks to train.
+    rounds: int = 15  # Timed rounds of steps.
 
     def measure(self, train: Train) -> Figures:
         compared = train(

@@ -41,27 +41,17 @@ _PAIRS = (("ntk", "entk"), ("entk", "iga"), ("ntk", "iga"))
 
 @dataclass(frozen=True)
 class Experiment1(Study):
-    """The paper's first experiment: NTK, eNTK and inductive adjustments of a two-layer network.
-
-    Attributes:
-        widths: Neurons of the network.
-        ends: Last balanced eigenvalues.
-        seeds: One training of each per seed.
-        num_inputs: Points on the circle, N; in groups of 8 for IGA.
-        max_num_iterations: Training steps.
-        refresh_interval: The eNTK is computed every that many steps.
-        curve_points: How often loss and DFT errors are written down.
-    """
+    """The paper's first experiment: NTK, eNTK and inductive adjustments of a two-layer network."""
 
     name: ClassVar[str] = "experiment1"
 
-    widths: tuple[int, ...] = (1024, 2048, 4096, 8192)
-    ends: tuple[int, ...] = (10, 12, 14)
-    seeds: tuple[int, ...] = tuple(range(10))
-    num_inputs: int = 1024
-    max_num_iterations: int = 20_000
-    refresh_interval: int = 1
-    curve_points: int = 100
+    widths: tuple[int, ...] = (1024, 2048, 4096, 8192)  # Neurons of the network.
+    ends: tuple[int, ...] = (10, 12, 14)  # Last balanced eigenvalues.
+    seeds: tuple[int, ...] = tuple(range(10))  # One training of each per seed.
+    num_inputs: int = 1024  # Points on the circle, N; in groups of 8 for IGA.
+    max_num_iterations: int = 20_000  # Training steps.
+    refresh_interval: int = 1  # The eNTK is computed every that many steps.
+    curve_points: int = 100  # How often loss and DFT errors are written down.
 
     def measure(self, train: Train) -> Figures:
         trainings = train(

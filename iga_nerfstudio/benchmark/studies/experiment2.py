@@ -24,29 +24,18 @@ NETWORKS: tuple[Network, ...] = ("relu", "siren")
 
 @dataclass(frozen=True)
 class Experiment2(Study):
-    """The paper's second experiment: ReLU and SIREN on six tones, more and more balanced eigenvalues.
-
-    Attributes:
-        ends: Last balanced eigenvalues; plain training (0) is always there.
-        group_sizes: Samples per group, p; 1 is the eNTK of all samples.
-        seeds: One training of each per seed.
-        num_samples: Samples of the signal, N.
-        hidden_dim: Width of the networks of four hidden layers.
-        max_num_iterations: Training steps.
-        lr: Adam's learning rate, fixed.
-        curve_points: How often DFT errors are written down.
-    """
+    """The paper's second experiment: ReLU and SIREN on six tones, more and more balanced eigenvalues."""
 
     name: ClassVar[str] = "experiment2"
 
-    ends: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)
-    group_sizes: tuple[int, ...] = (1, 4, 8)
-    seeds: tuple[int, ...] = tuple(range(10))
-    num_samples: int = 2048
-    hidden_dim: int = 256
-    max_num_iterations: int = 10_000
-    lr: float = 5e-5
-    curve_points: int = 50
+    ends: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7)  # Last balanced eigenvalues; plain training (0) is always there.
+    group_sizes: tuple[int, ...] = (1, 4, 8)  # Samples per group, p; 1 is the eNTK of all samples.
+    seeds: tuple[int, ...] = tuple(range(10))  # One training of each per seed.
+    num_samples: int = 2048  # Samples of the signal, N.
+    hidden_dim: int = 256  # Width of the networks of four hidden layers.
+    max_num_iterations: int = 10_000  # Training steps.
+    lr: float = 5e-5  # Adam's learning rate, fixed.
+    curve_points: int = 50  # How often DFT errors are written down.
 
     def measure(self, train: Train) -> Figures:
         cases = [(1, 0), *((p, end) for p in self.group_sizes for end in self.ends)]

@@ -55,27 +55,19 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Images(Photographs):
-    """Every network on photographs: plain, IGA, FR and BN (Tables 1, 5 and 8 to 11).
-
-    Attributes:
-        rates_on: The photograph on which learning rates are chosen.
-        images: Those that are judged.
-        networks: Networks to train.
-        variants: What to train of plain, IGA and, under Adam and where defined, FR and BN.
-        optimizers: Optimisers to train with, both along the paper's schedule.
-        paper_rates: Under Adam train at the paper's learning rates, instead of the best of some.
-        lpips_backbone: AlexNet weights for LPIPS; torch's cache, or a download, if not given.
-    """
+    """Every network on photographs: plain, IGA, FR and BN (Tables 1, 5 and 8 to 11)."""
 
     name: ClassVar[str] = "images"
 
-    rates_on: str = "kodim01"
-    images: tuple[str, ...] = ("kodim02", "kodim03")
-    networks: tuple[NetworkKind, ...] = tuple(NETWORKS)
+    rates_on: str = "kodim01"  # The photograph on which learning rates are chosen.
+    images: tuple[str, ...] = ("kodim02", "kodim03")  # Those that are judged.
+    networks: tuple[NetworkKind, ...] = tuple(NETWORKS)  # Networks to train.
+    # What to train of plain, IGA and, under Adam and where defined, FR and BN.
     variants: tuple[Variant, ...] = ("plain", "iga", "fr", "bn")
+    # Optimisers to train with, both along the paper's schedule.
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")
-    paper_rates: bool = False
-    lpips_backbone: Path | None = None
+    paper_rates: bool = False  # Under Adam train at the paper's learning rates, instead of the best of some.
+    lpips_backbone: Path | None = None  # AlexNet weights for LPIPS; torch's cache, or a download, if not given.
 
     @property
     def run(self) -> Callable[[ImageConfig], Outcome]:

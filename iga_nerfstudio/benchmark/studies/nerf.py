@@ -48,41 +48,29 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Nerf(Study):
-    """NeRFs on Blender scenes, by every method, with and without the adjustment (Tables 3 and 14).
-
-    Attributes:
-        data: Folders of Blender scenes; ``iga-nerf`` has the paper's settings of those that it trained on.
-        downscale_factors: Images are shrunk by them, those of each scene by its own, or all by one.
-        methods: What to train.
-        steps: Training steps, if no seconds are given.
-        seconds: Seconds in training steps, if no steps are given; a short trial turns them into steps.
-        size: Whether methods have their own networks and batches, or some that two CPU cores can train.
-        test_skip: Every that many test views are rendered.
-        curve_points: How often they are rendered up to the last step.
-        seeds: One training of each per seed.
-        decay_steps: Steps over which the learning rate of ``iga-nerf`` falls; those of the training if not given.
-        device: Where to train.
-        lpips_backbone: AlexNet weights for LPIPS; torch's cache, or a download, if not given.
-        runs: Folder that ns-train writes to.
-    """
+    """NeRFs on Blender scenes, by every method, with and without the adjustment (Tables 3 and 14)."""
 
     name: ClassVar[str] = "nerf"
 
-    data: tuple[Path, ...]
+    data: tuple[Path, ...]  # Folders of Blender scenes; iga-nerf has the paper's settings of those that it trained on.
+    # Images are shrunk by them, those of each scene by its own, or all by one.
     downscale_factors: tuple[int, ...] = (4, 2)
+    # What to train.
     methods: tuple[str, ...] = (
         *("iga-nerf-plain", "iga-nerf", "iga-nerf-muon-plain", "iga-nerf-muon", "nerfacto", "iga-nerfacto"),
     )
-    steps: int | None = None
+    steps: int | None = None  # Training steps, if no seconds are given.
+    # Seconds in training steps, if no steps are given; a short trial turns them into steps.
     seconds: float | None = 120.0
-    size: Size = "small"
-    test_skip: int = 5
-    curve_points: int = 3
-    seeds: tuple[int, ...] = (42, 43, 44)
+    size: Size = "small"  # Whether methods have their own networks and batches, or some that two CPU cores can train.
+    test_skip: int = 5  # Every that many test views are rendered.
+    curve_points: int = 3  # How often they are rendered up to the last step.
+    seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
+    # Steps over which the learning rate of iga-nerf falls; those of the training if not given.
     decay_steps: int | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
-    lpips_backbone: Path | None = None
-    runs: Path = Path("outputs/bench/nerf")
+    device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
+    lpips_backbone: Path | None = None  # AlexNet weights for LPIPS; torch's cache, or a download, if not given.
+    runs: Path = Path("outputs/bench/nerf")  # Folder that ns-train writes to.
 
     def measure(self, train: Train) -> Figures:
         if (self.steps is None) == (self.seconds is None):

@@ -37,25 +37,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Photographs(Study):
-    """Networks fitted to photographs.
+    """Networks fitted to photographs."""
 
-    Attributes:
-        data: Folder of the photographs, ``<name>.png``.
-        max_side: They are shrunk to that many pixels.
-        hidden_dim: Width of the networks of three hidden layers.
-        max_num_iterations: Training steps.
-        curve_points: How often PSNR is written down on the way.
-        seeds: One training of each per seed.
-        device: Where to train.
-    """
-
-    data: Path
-    max_side: int = 96
-    hidden_dim: int = 64
-    max_num_iterations: int = 400
-    curve_points: int = 20
-    seeds: tuple[int, ...] = (42, 43, 44)
-    device: Literal["cpu", "cuda"] = "cpu"
+    data: Path  # Folder of the photographs, <name>.png.
+    max_side: int = 96  # They are shrunk to that many pixels.
+    hidden_dim: int = 64  # Width of the networks of three hidden layers.
+    max_num_iterations: int = 400  # Training steps.
+    curve_points: int = 20  # How often PSNR is written down on the way.
+    seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
+    device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     @property
     def run(self) -> Callable[[ImageConfig], Outcome]:

@@ -58,37 +58,22 @@ RATES: dict[OptimizerKind, float] = {"adam": 3e-3, "muon": 2e-2}
 
 @dataclass(frozen=True)
 class Rays(Study):
-    """What the kernel of a batch of rays should be of: a small NeRF with every choice, under Adam and Muon.
-
-    Attributes:
-        data: Folders of Blender scenes.
-        variants: What to train beside the plain NeRF.
-        optimizers: Optimisers to train with.
-        seeds: One training of each per seed.
-        downscale_factors: Images are shrunk by them, those of each scene by its own.
-        test_skip: Every that many test views are evaluated.
-        num_rays: Rays of a step.
-        num_layers: Layers of each field's trunk.
-        hidden_dim: Their width.
-        max_num_iterations: Training steps; the learning rate falls to 3 percent over them.
-        curve_points: How often the test views are rendered.
-        rounds: Timed rounds of steps.
-    """
+    """What the kernel of a batch of rays should be of: a small NeRF with every choice, under Adam and Muon."""
 
     name: ClassVar[str] = "rays"
 
-    data: tuple[Path, ...]
-    variants: tuple[str, ...] = ("heaviest", "visible")
-    optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")
-    seeds: tuple[int, ...] = (42, 43, 44)
-    downscale_factors: tuple[int, ...] = (8, 4)
-    test_skip: int = 3
-    num_rays: int = 256
-    num_layers: int = 3
-    hidden_dim: int = 64
-    max_num_iterations: int = 500
-    curve_points: int = 5
-    rounds: int = 15
+    data: tuple[Path, ...]  # Folders of Blender scenes.
+    variants: tuple[str, ...] = ("heaviest", "visible")  # What to train beside the plain NeRF.
+    optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")  # Optimisers to train with.
+    seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
+    downscale_factors: tuple[int, ...] = (8, 4)  # Images are shrunk by them, those of each scene by its own.
+    test_skip: int = 3  # Every that many test views are evaluated.
+    num_rays: int = 256  # Rays of a step.
+    num_layers: int = 3  # Layers of each field's trunk.
+    hidden_dim: int = 64  # Their width.
+    max_num_iterations: int = 500  # Training steps; the learning rate falls to 3 percent over them.
+    curve_points: int = 5  # How often the test views are rendered.
+    rounds: int = 15  # Timed rounds of steps.
 
     def measure(self, train: Train) -> Figures:
         unknown = set(self.variants) - set(VARIANTS)

@@ -39,38 +39,26 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Shapes(Study):
-    """Meshes fitted with and without the adjustment: IoU, Chamfer distance, meshes (Tables 2, 12 and 13).
-
-    Attributes:
-        data: Folder of the meshes, ``<name>.ply``.
-        shapes: Names of the meshes.
-        networks: Networks to train.
-        optimizers: Adam at the paper's learning rates and schedule, Muon at those of ``iga-sdf``.
-        resolution: Voxels along each side of the bounding cube.
-        hidden_dim: Width of the networks of three hidden layers.
-        group_size: Voxels per group; half of the resolution, as in the paper, is a row that spans half of the box.
-        groups_per_batch: Groups per step.
-        max_num_iterations: Training steps, if no epochs are given.
-        num_epochs: Passes over the grid cut down to the shape's box. An epoch has as many steps as batches fit into the
-            grid: 1024 at 512^3 and 512 groups, less what the box cuts off.
-        seeds: One training of each per seed.
-        device: Where to train.
-    """
+    """Meshes fitted with and without the adjustment: IoU, Chamfer distance, meshes (Tables 2, 12 and 13)."""
 
     name: ClassVar[str] = "shapes"
 
-    data: Path
-    shapes: tuple[str, ...] = ("bunny", "lucy")
-    networks: tuple[Network, ...] = ("relu", "pe", "siren")
+    data: Path  # Folder of the meshes, <name>.ply.
+    shapes: tuple[str, ...] = ("bunny", "lucy")  # Names of the meshes.
+    networks: tuple[Network, ...] = ("relu", "pe", "siren")  # Networks to train.
+    # Adam at the paper's learning rates and schedule, Muon at those of iga-sdf.
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")
-    resolution: int = 128
-    hidden_dim: int = 64
+    resolution: int = 128  # Voxels along each side of the bounding cube.
+    hidden_dim: int = 64  # Width of the networks of three hidden layers.
+    # Voxels per group; half of the resolution, as in the paper, is a row that spans half of the box.
     group_size: int = 64
-    groups_per_batch: int = 256
-    max_num_iterations: int = 400
+    groups_per_batch: int = 256  # Groups per step.
+    max_num_iterations: int = 400  # Training steps, if no epochs are given.
+    # Passes over the grid cut down to the shape's box. An epoch has as many steps as batches fit into the grid: 1024 at
+    # 512^3 and 512 groups, less what the box cuts off.
     num_epochs: int | None = None
-    seeds: tuple[int, ...] = (42, 43, 44)
-    device: Literal["cpu", "cuda"] = "cpu"
+    seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
+    device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
         if not self.shapes or not self.seeds:
