@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from iga_nerfstudio.benchmark.curves import Curve
 
 # Colours that a colour-blind person can tell apart (Okabe and Ito), the reference's first.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
+HeatMap = tuple[str, Any, int, Sequence[Any]]
 STYLES = ("-", "--", ":", "-.")
 
 
@@ -31,7 +32,9 @@ def panels_of(count: int, width: float = 5.5, height: float = 4.0, rows: int = 1
     return plt.subplots(rows, count, figsize=(width * count, height * rows), squeeze=False, layout="constrained")
 
 
-def draw_curves(panels: Mapping[Any, Mapping[str, Curve]], path: Path, quantity: str, over: str = "steps") -> None:
+def draw_curves(
+    panels: Mapping[Any, Mapping[str, Curve]], path: Path, quantity: str, over: str = "steps", scale: str = "linear"
+) -> None:
     """Draw learning curves, one legend for all panels.
 
     Args:
@@ -39,6 +42,7 @@ def draw_curves(panels: Mapping[Any, Mapping[str, Curve]], path: Path, quantity:
         path: PNG file to write.
         quantity: What the curves show.
         over: Over what.
+        scale: Of the quantity.
     """
     figure, axes = panels_of(len(panels))
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
@@ -49,7 +53,7 @@ def draw_curves(panels: Mapping[Any, Mapping[str, Curve]], path: Path, quantity:
     for axis, (title, curves) in zip(axes[0], panels.items(), strict=True):
         for name, curve in curves.items():
             axis.plot(*zip(*curve, strict=True), marker=".", label=name, **looks[name])
-        axis.set(title=title, xlabel=over)
+        axis.set(title=title, xlabel=over, yscale=scale)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel(quantity)
     handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
@@ -57,18 +61,16 @@ def draw_curves(panels: Mapping[Any, Mapping[str, Curve]], path: Path, quantity:
     save(figure, path)
 
 
-def heat_map(axis: Any, errors: np.ndarray, steps: list[int], tones: list[Any]) -> Any:
-    """Errors of every tone over the steps, ``(steps, tones)``; the lowest tone below."""
-    picture = axis.imshow(
-        errors.T,
-        aspect="auto",
-        origin="lower",
-        vmin=0,
-        vmax=1,
-        cmap="magma_r",
-        interpolation="nearest",
-        extent=(0, steps[-1], -0.5, len(tones) - 0.5),
-    )
-    axis.set_yticks(range(len(tones)), [f"{float(tone):g}" for tone in tones], fontsize="x-small")
-    axis.tick_params(labelsize="x-small")
-    return picture
+def draw_heat_maps(rows: Sequence[Sequence[HeatMap]], path: Path) -> None:
+    """Draw heat maps of tones' errors over the training, the lowest tone below; titles, errors ``(steps, tones)``."""
+    figure, axes = panels_of(len(rows[0]), 2.6, 1.7, rows=len(rows))
+    for row, maps in zip(axes, rows, strict=True):
+        for axis, (title, errors, last_step, tones) in zip(row, maps, strict=True):
+            place = (0, last_step, -0.5, len(tones) - 0.5)
+            looks = {"aspect": "auto", "origin": "lower", "cmap": "magma_r", "interpolation": "nearest"}
+            picture = axis.imshow(np.array(errors).T, vmin=0, vmax=1, extent=place, **looks)
+            axis.set_yticks(range(len(tones)), [f"{float(tone):g}" for tone in tones], fontsize="x-small")
+            axis.tick_params(labelsize="x-small")
+            axis.set_title(title, fontsize="x-small")
+    figure.colorbar(picture, ax=axes, label="relative DFT error (Eq. 6)")
+    save(figure, path)

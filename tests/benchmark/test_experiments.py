@@ -37,9 +37,10 @@ def test_the_first_experiment(tmp_path: Path) -> None:
     assert wide["eigenvectors"] < narrow["eigenvectors"]
     text = Experiment1.section(figures, "experiment1")
     assert f"| 64 | {narrow['eigenvalues']:.4f} | {narrow['eigenvectors']:.4f} |" in text
-    assert "](experiment1_end6.png)" in text
     Experiment1.draw(figures, tmp_path / "experiment1")
-    assert (tmp_path / "experiment1_end6.png").stat().st_size > 10_000
+    for picture in ("experiment1_end6.png", "experiment1_end6_errors.png"):
+        assert f"]({picture})" in text
+        assert (tmp_path / picture).stat().st_size > 10_000
 
 
 def test_points_and_values_are_the_papers() -> None:

@@ -122,7 +122,8 @@ class Experiment1(Study):
         refresh = figures["refresh_interval"]
         kernel = "at every step" if refresh == 1 else f"every {refresh} steps (the paper: at every step)"
         pictures = "\n".join(
-            f"![losses and relative DFT errors, end {end}]({stem}_end{end}.png)\n" for end in figures["ends"]
+            f"![losses, end {end}]({stem}_end{end}.png)\n\n![DFT errors, end {end}]({stem}_end{end}_errors.png)\n"
+            for end in figures["ends"]
         )
         return f"""## {figures["max_num_iterations"]} steps, {len(figures["seeds"])} seeds
 
@@ -144,30 +145,19 @@ deviation.
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
-        from iga_nerfstudio.benchmark.plots import COLOURS, heat_map, plt, save
+        from iga_nerfstudio.benchmark.plots import draw_curves, draw_heat_maps
 
         for end in figures["ends"]:
-            figure, axes = plt.subplots(
-                1 + len(NAMES),
-                len(figures["widths"]),
-                figsize=(4 * len(figures["widths"]), 3 + 1.3 * len(NAMES)),
-                height_ratios=[2.4] + [1] * len(NAMES),
-                squeeze=False,
-                layout="constrained",
-            )
-            for column, width in enumerate(figures["widths"]):
-                for row, (name, colour) in enumerate(zip(NAMES, COLOURS, strict=False)):
-                    runs = _runs(figures, width, name, end)
-                    steps = [point["step"] for point in runs[0]["curve"]]
-                    _band(axes[0][column], steps, [[p["mse"] for p in run["curve"]] for run in runs], colour, name)
-                    errors = np.mean([[p["errors"] for p in run["curve"]] for run in runs], axis=0)
-                    picture = heat_map(axes[1 + row][column], errors, steps, list(FREQUENCIES))
-                    axes[1 + row][column].set_title(NAMES[name], fontsize="small")
-                axes[0][column].set(title=f"width {width}", xlabel="step", yscale="log")
-            axes[0][0].set_ylabel("mean squared error")
-            axes[0][0].legend(fontsize="small")
-            figure.colorbar(picture, ax=axes[1:, :], label="relative DFT error (Eq. 6)")
-            save(figure, path.with_name(f"{path.name}_end{end}.png"))
+            losses = {
+                f"width {width}": {name: _mean_loss(_runs(figures, width, key, end)) for key, name in NAMES.items()}
+                for width in figures["widths"]
+            }
+            draw_curves(losses, path.with_name(f"{path.name}_end{end}.png"), "mean squared error", scale="log")
+            maps = [
+                [(f"{name}, width {width}", *_errors(_runs(figures, width, key, end))) for width in figures["widths"]]
+                for key, name in NAMES.items()
+            ]
+            draw_heat_maps(maps, path.with_name(f"{path.name}_end{end}_errors.png"))
 
 
 def _runs(figures: Figures, width: int, adjustment: str, end: int) -> list[Outcome]:
@@ -196,12 +186,16 @@ def loss_distance(figures: Figures, width: int, end: int, first: str, second: st
     )
 
 
-def _band(axis: Any, steps: list[int], curves: list[list[float]], colour: str, name: str) -> None:
-    """A mean over seeds with twice the standard deviation around it."""
-    values = np.array(curves)
-    mean, spread = values.mean(0), 2 * values.std(0)
-    axis.plot(steps, mean, color=colour, label=NAMES[name])
-    axis.fill_between(steps, np.maximum(mean - spread, mean / 100), mean + spread, color=colour, alpha=0.2)
+def _mean_loss(runs: Sequence[Outcome]) -> list[tuple[int, float]]:
+    """Steps, and the loss at them as a geometric mean over the seeds."""
+    points = zip(*(run["curve"] for run in runs), strict=True)
+    return [(seeds[0]["step"], statistics.geometric_mean(point["mse"] for point in seeds)) for seeds in points]
+
+
+def _errors(runs: Sequence[Outcome]) -> tuple[np.ndarray, int, tuple[float, ...]]:
+    """Errors of tones over the training, means over seeds, ``(steps, tones)``; the last step and the tones."""
+    errors = np.mean([[point["errors"] for point in run["curve"]] for run in runs], axis=0)
+    return errors, runs[0]["curve"][-1]["step"], FREQUENCIES
 
 
 def circle(num_inputs: int) -> tuple[Tensor, Tensor, float]:

@@ -152,20 +152,16 @@ def coarse_groups(num_samples: int, group_sizes: Sequence[int], tone: str) -> st
 
 def _draw_heat(figures: Figures, path: Path) -> None:
     """Heat maps of the DFT errors, a row for every network and group size."""
-    from iga_nerfstudio.benchmark.plots import heat_map, panels_of, save
+    from iga_nerfstudio.benchmark.plots import HeatMap, draw_heat_maps
 
-    ends = [0, *figures["ends"]]
-    rows = [(network, group_size) for network in NETWORKS for group_size in figures["group_sizes"]]
-    figure, axes = panels_of(len(ends), 2.4, 1.7, rows=len(rows))
-    for row, (network, group_size) in zip(axes, rows, strict=True):
-        for axis, end in zip(row, ends, strict=True):
-            runs = finished(those(figures["trainings"], network=network, end=end, group_size=group_size if end else 1))
-            tones = list(runs[0]["errors"])
-            errors = np.mean([[run["errors"][tone] for tone in tones] for run in runs], axis=0)
-            picture = heat_map(axis, errors.T, runs[0]["steps"], tones)
-            axis.set_title(f"{network}, " + (f"p = {group_size}, end {end}" if end else "plain"), fontsize="x-small")
-    figure.colorbar(picture, ax=axes, label="relative DFT error (Eq. 6)")
-    save(figure, path)
+    def heat_map(network: Network, p: int, end: int) -> HeatMap:
+        runs = finished(those(figures["trainings"], network=network, end=end, group_size=p if end else 1))
+        tones = list(runs[0]["errors"])
+        errors = np.mean([[run["errors"][tone] for tone in tones] for run in runs], axis=0)
+        return f"{network}, " + (f"p = {p}, end {end}" if end else "plain"), errors.T, runs[0]["steps"][-1], tones
+
+    rows = [(network, p) for network in NETWORKS for p in figures["group_sizes"]]
+    draw_heat_maps([[heat_map(*row, end) for end in (0, *figures["ends"])] for row in rows], path)
 
 
 def _draw_ends(figures: Figures, path: Path) -> None:
