@@ -13,11 +13,7 @@ from iga_nerfstudio.benchmark.sweep import Outcome, Training
 
 
 class Pretended:
-    """Gives every training what a function of it says, and keeps what was asked for.
-
-    Args:
-        outcome: Numbers of a training, by its labels.
-    """
+    """Gives every training what a function of its labels says, and keeps what was asked for."""
 
     def __init__(self, outcome: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self.asked: list[Training] = []

@@ -121,10 +121,8 @@ def test_the_full_sizes_are_the_papers() -> None:
 
 def test_words_say_where_the_error_does_not_fall() -> None:
     falling = [(1, 0, 0.9), (4, 1, 0.5), (4, 2, 0.1)]
-    assert (
-        monotonicity(falling, "60", "last")
-        == "p = 4: the last error at 60 Hz falls with every step of end (0.900 to 0.100)."
-    )
+    words = monotonicity(falling, "60", "last")
+    assert words == "p = 4: the last error at 60 Hz falls with every step of end (0.900 to 0.100)."
     assert "does not fall from end 1 to 3 (" in monotonicity([*falling[:2], (4, 3, 0.6)], "60", "mean")
 
 

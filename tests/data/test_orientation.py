@@ -46,11 +46,7 @@ class TestParts:
             (united(ball(), ball(0.6, inverted=True)), of_radii(1, -0.6), False),
             (united(ball(inverted=True), ball(0.6)), of_radii(1, -0.6), False),
             # A cavity in a part that is inside out, and a ball in that cavity.
-            (
-                united(ball(1.2), ball(1, 3, True), ball(0.7, 3), ball(0.4, 3, True)),
-                of_radii(1.2, 1, -0.7, 0.4),
-                True,
-            ),
+            (united(ball(1.2), ball(1, 3, True), ball(0.7, 3), ball(0.4, 3, True)), of_radii(1.2, 1, -0.7, 0.4), True),
             (united(ball(), ball(0.9, 2.5, True), ball(0.8, 5, True)), of_radii(1, 0.9, 0.8), True),
         ],
         ids=["small", "large", "larger", "cavity", "inverted-cavity", "nested", "most"],

@@ -302,10 +302,7 @@ class TestReadMesh:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            (
-                "v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 7\n",
-                r"faces of .*mesh\.obj name vertices from 0 to 6, but it holds 3",
-            ),
+            ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 7\n", r"faces of .*mesh\.obj name vertices from 0 to 6, but it holds 3"),
             *(
                 (
                     f"v 0 0 {value}\nv 1 0 0\nv 0 1 0\nv 0 0 {value}\nf 1 2 3\nf 4 3 2\n",

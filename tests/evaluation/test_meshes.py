@@ -18,13 +18,7 @@ from PIL import Image
 
 from iga_nerfstudio.data.meshes import read_mesh
 from iga_nerfstudio.evaluation import meshes
-from iga_nerfstudio.evaluation.meshes import (
-    chamfer_distance,
-    mesh_picture,
-    surface_from_grid,
-    voxel_iou,
-    write_mesh,
-)
+from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, voxel_iou, write_mesh
 
 SPHERE = trimesh.creation.icosphere(subdivisions=4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,7 @@ from tests.nerf.conftest import PipelineFactory, train
 
 
 @pytest.mark.parametrize("dead", [True, False])
-def test_a_dead_field_is_told_within_500_steps(
-    dead: bool, make_pipeline: PipelineFactory, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_dead_field_is_told_early(dead: bool, make_pipeline: PipelineFactory, caplog: Any) -> None:
     pipeline = make_pipeline(rays=16)
     if dead:  # ReLU densities that start below zero have no gradient
         with torch.no_grad():
@@ -31,11 +30,8 @@ def test_flat_views_and_short_spells_are_no_collapse(caplog: pytest.LogCaptureFi
     watch, flat, varied = CollapseWatch(), torch.ones(8, 3), torch.rand(8, 3)
     for _ in range(1000):
         watch.see(flat, torch.ones(8, 4))  # nothing to see
-    for _ in range(10):
-        for _ in range(150):
-            watch.see(flat, varied)
-        for _ in range(25):
-            watch.see(varied, varied)
+    for i in range(1750):
+        watch.see(flat if i % 175 < 150 else varied, varied)
     assert not caplog.records
     for _ in range(500):
         watch.see(flat, varied)

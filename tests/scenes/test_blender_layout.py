@@ -47,14 +47,7 @@ def unreachable(*_: object) -> None:
 
 class TestContents:
     def test_files(self, scene: Path) -> None:
-        images = [
-            "train/r_0.png",
-            "train/r_1.png",
-            "train/r_2.png",
-            "val/r_0.png",
-            "test/r_0.png",
-            "test/r_1.png",
-        ]
+        images = ["train/r_0.png", "train/r_1.png", "train/r_2.png", "val/r_0.png", "test/r_0.png", "test/r_1.png"]
         transforms = ["transforms_train.json", "transforms_val.json", "transforms_test.json"]
         assert set(contents(scene)) == {*images, *transforms, "scene.json"}
 
@@ -180,13 +173,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("name", "value", "minimum"),
-        [
-            ("resolution", 7, 8),
-            ("resolution", -1, 8),
-            ("num_train", 0, 1),
-            ("num_val", -1, 0),
-            ("num_test", -5, 0),
-        ],
+        [("resolution", 7, 8), ("resolution", -1, 8), ("num_train", 0, 1), ("num_val", -1, 0), ("num_test", -5, 0)],
     )
     def test_numbers_out_of_range(self, tmp_path: Path, name: str, value: int, minimum: int) -> None:
         with pytest.raises(ValueError, match=rf"{name} must be at least {minimum}, but it is {value}"):

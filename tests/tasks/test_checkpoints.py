@@ -16,11 +16,7 @@ import torch
 from iga_nerfstudio.files import write_text, write_whole
 from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig, build_network
 from iga_nerfstudio.networks.builder import NetworkKind
-from iga_nerfstudio.tasks.checkpoints import (
-    Checkpoints,
-    load_model,
-    save_model,
-)
+from iga_nerfstudio.tasks.checkpoints import Checkpoints, load_model, save_model
 from iga_nerfstudio.tensor_files import load_tensors, save_tensors
 
 

@@ -234,11 +234,7 @@ def test_a_full_disk_ends_in_one_line(photo: Path, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_with_images_are_told_in_one_line(
-    words: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("empty.png").touch()

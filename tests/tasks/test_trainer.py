@@ -15,12 +15,7 @@ import torch
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
-from iga_nerfstudio.tasks.config import (
-    MachineConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TaskAdjustmentConfig,
-)
+from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, fit_image
 from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule, learning_rate
 from iga_nerfstudio.tasks.setup import automatic_balance
