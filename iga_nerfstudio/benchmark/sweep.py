@@ -28,8 +28,16 @@ from iga_nerfstudio.version import __version__
 # What came of a training: numbers, JSON types only.
 Outcome = dict[str, Any]
 
-# Settings that name places, and decide nothing.
-PLACES = ("output_dir", "cache_dir", "experiment_name", "timestamp", "relative_log_dir", "relative_model_dir")
+# Settings that name places and times, and decide nothing.
+PLACES = (
+    "deadline",
+    "output_dir",
+    "cache_dir",
+    "experiment_name",
+    "timestamp",
+    "relative_log_dir",
+    "relative_model_dir",
+)
 # Letters of a key in a record's file name.
 _SHORT = 12
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -20,45 +22,67 @@ class CommandError(RuntimeError):
     """A nerfstudio command failed."""
 
 
-def run_command(name: str, *arguments: object, log: Path | None = None) -> int:
+class OutOfTimeError(CommandError):
+    """A command was asked to stop because its time was up."""
+
+
+def run_command(name: str, *arguments: object, log: Path | None = None, seconds: float | None = None) -> int:
     """Run one of nerfstudio's commands in a process of its own.
 
     Args:
         name: ``ns-train``, ``ns-eval``, ``ns-render``, ...
         arguments: Its arguments.
         log: File for its output; shown on the terminal if missing.
+        seconds: When to ask it to stop, by SIGTERM: ns-train of our methods then saves.
 
     Returns:
         The most memory that the process had resident at once, in bytes.
 
     Raises:
+        OutOfTimeError: If it was asked to stop, and did.
         CommandError: If it exits with an error; says where the log is.
     """
+    if seconds is not None and seconds <= 0:
+        raise OutOfTimeError(f"there was no time left to start {name}")
     command = [str(_executable(name)), *map(str, arguments)]
     # nerfstudio 1.1.5 on newer torch warns of indexing in every process.
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     if log is None:
-        code, peak = _wait(subprocess.Popen(command, env=environment))
+        code, peak, stopped = _wait(subprocess.Popen(command, env=environment), seconds)
     else:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w") as file:
-            code, peak = _wait(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT))
+            process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
+            code, peak, stopped = _wait(process, seconds)
+    if code != 0 and stopped:
+        raise OutOfTimeError(f"{name} was stopped when its time was up")
     if code != 0:
         raise CommandError(f"{name} exited with {code}. {'Its output is above.' if log is None else f'See {log}.'}")
     return peak
 
 
-def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int]:
-    """Exit code and peak resident memory in bytes; the process dies with this one's interruption."""
+def _wait(process: subprocess.Popen[bytes], seconds: float | None) -> tuple[int, int, bool]:
+    """Exit code, peak resident memory in bytes, whether time was up; the process dies with this one's interruption."""
+    up = threading.Event()
+
+    def stop() -> None:
+        up.set()
+        os.kill(process.pid, signal.SIGTERM)  # Popen's own would reap it
+
+    clock = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, stop)
+    clock.daemon = True
+    clock.start()
     try:
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
         process.kill()
         process.wait()
         raise
+    finally:
+        clock.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     # Kilobytes, but bytes on macOS.
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), up.is_set()
 
 
 def train(method: str, settings: dict[str, object], parser: tuple[object, ...] = (), log: Path | None = None) -> None:

@@ -16,7 +16,7 @@ from iga_nerfstudio.benchmark.studies.nerf import FULL, PRESETS, Nerf, command_o
 from iga_nerfstudio.benchmark.studies.peers import METHODS, why_not
 from iga_nerfstudio.benchmark.study import Figures
 from iga_nerfstudio.benchmark.sweep import train_all
-from iga_nerfstudio.nerf.commands import CommandError
+from iga_nerfstudio.nerf.commands import CommandError, OutOfTimeError, run_command
 
 SMOKE = PRESETS["smoke"]
 
@@ -64,7 +64,7 @@ def test_a_pair_is_trained_rendered_judged_and_shown_by_nerfstudios_commands(
 def test_one_that_fails_is_told_one_that_diverges_is_a_result_and_the_others_go_on(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def pretend(*words: object, log: Path) -> int:
+    def pretend(*words: object, log: Path, seconds: float | None = None) -> int:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("Training diverged: loss is nan (rate 3.0e-03). Use another." if "iga-nerf" in words else "")
         raise CommandError("no luck.")
@@ -72,29 +72,63 @@ def test_one_that_fails_is_told_one_that_diverges_is_a_result_and_the_others_go_
     monkeypatch.setattr(nerf, "run_command", pretend)
     study = replace(SMOKE, data=(scene,), methods=("nerfacto", "iga-nerf"), runs=tmp_path / "runs")
     figures = measured(study, tmp_path / "records")
-    assert figures["not_run"] == [{"method": "nerfacto", "reason": "failed on demo with seed 42: no luck"}]
+    assert figures["not_run"] == [{"method": "nerfacto", "reason": "not finished on demo with seed 42: no luck"}]
     (run,) = figures["trainings"]
     assert (run["method"], run["diverged"]) == ("iga-nerf", "loss is nan (rate 3.0e-03)")
     assert len(list((tmp_path / "records").iterdir())) == 1
     page = Nerf.section(figures, "nerf")
-    assert "- nerfacto: failed on demo with seed 42: no luck.\n" in page
+    assert "- nerfacto: not finished on demo with seed 42: no luck.\n" in page
     assert "| iga-nerf | 1 diverged |" in page
     Nerf.draw(figures, tmp_path / "nerf")
+
+
+def test_in_pieces_it_goes_on_where_it_was_stopped(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a GPU for some minutes at a time; that resuming is exact is tested with the trainer."""
+    commands: list[tuple[object, ...]] = []
+
+    def pretend(*words: object, log: Path, seconds: float | None = None) -> int:
+        commands.append(words)
+        assert seconds is None or 0 < seconds <= 60
+        folder = log.with_suffix("") / "nerfstudio_models"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"step-{3 * len(commands) - 1:09d}.ckpt").touch()
+        log.touch()
+        raise OutOfTimeError("time was up") if len(commands) < 3 else CommandError("far enough")
+
+    monkeypatch.setattr(nerf, "run_command", pretend)
+    study = replace(SMOKE, data=(scene,), methods=("nerfacto",), steps=9, minutes=1, runs=tmp_path / "runs")
+    reasons = [measured(study, tmp_path / "records")["not_run"][0]["reason"] for _ in range(3)]
+    assert reasons == [f"not finished on demo with seed 42: {why}" for why in ("time was up",) * 2 + ("far enough",)]
+    assert "--load-dir" not in commands[0]
+    # nerfstudio's own trainer takes so many steps more.
+    assert [words[words.index("--max-num-iterations") + 1] for words in commands] == [9, 6, 3]
+    assert all(Path(str(words[words.index("--load-dir") + 1])).is_dir() for words in commands[1:])
+    assert not list((tmp_path / "records").glob("*"))
+
+
+def test_a_command_is_stopped_when_its_time_is_up(tmp_path: Path) -> None:
+    with pytest.raises(OutOfTimeError, match="python was stopped"):
+        run_command("python", "-c", "import time; time.sleep(60)", log=tmp_path / "log", seconds=0.5)
+    with pytest.raises(OutOfTimeError, match="no time left"):
+        run_command("python", "-c", "", seconds=0)
+    assert run_command("python", "-c", "", seconds=60) > 0
 
 
 def test_a_budget_of_seconds_becomes_steps(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the median of the trial's later steps, 0.5 s here."""
     commands: list[tuple[object, ...]] = []
 
-    def pretend(*arguments: object, log: Path) -> int:
+    def pretend(*arguments: object, log: Path, seconds: float | None = None) -> int:
         commands.append(arguments)
         if "ns-eval" in arguments:
             raise CommandError("far enough")
         return 1
 
-    seconds = [(0, 9.0), (10, 8.0), (60, 0.4), (70, 0.5), (80, 7.0)]
+    times = [(0, 9.0), (10, 8.0), (60, 0.4), (70, 0.5), (80, 7.0)]
     monkeypatch.setattr(nerf, "run_command", pretend)
-    monkeypatch.setattr(nerf, "_scalars", lambda _folder: {nerf.ITERATION_TIME: seconds})
+    monkeypatch.setattr(nerf, "_scalars", lambda _folder: {nerf.ITERATION_TIME: times})
     study = replace(SMOKE, data=(scene,), steps=None, seconds=30.0, methods=("nerfacto",), runs=tmp_path)
     measured(study, tmp_path)
     trial, training, _ = commands

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import statistics
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -28,7 +29,8 @@ from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.evaluation.figures import read_side_by_side, view_sheet
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
-from iga_nerfstudio.nerf.commands import TEST_VIEWS, CommandError, run_command
+from iga_nerfstudio.files import write_text
+from iga_nerfstudio.nerf.commands import TEST_VIEWS, CommandError, OutOfTimeError, run_command
 
 # Runs a nerfstudio command without its own LPIPS; see there.
 WRAPPER = "iga_nerfstudio.benchmark.studies.nerfstudio_command"
@@ -70,6 +72,8 @@ class Nerf(Study):
     decay_steps: int | None = None
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
     lpips_backbone: Path | None = None  # AlexNet weights for LPIPS; torch's cache, or a download, if not given.
+    # Stop after that long: what is under way is saved, and goes on when the command is called again.
+    minutes: float | None = None
     runs: Path = Path("outputs/bench/nerf")  # Folder that ns-train writes to.
 
     def measure(self, train: Train) -> Figures:
@@ -91,7 +95,7 @@ class Nerf(Study):
         outcomes = train(list(self.trainings()))
         for run in outcomes:
             if "failed" in run:
-                reason = f"failed on {run['scene']} with seed {run['seed']}: {run['failed'].removesuffix('.')}"
+                reason = f"not finished on {run['scene']} with seed {run['seed']}: {run['failed'].removesuffix('.')}"
                 not_run.append({"method": run["method"], "reason": reason})
         return {"trainings": [run for run in outcomes if "failed" not in run], "not_run": not_run}
 
@@ -103,7 +107,8 @@ class Nerf(Study):
     def trainings(self) -> Iterator[Training]:
         """Every method that can run here on every scene with every seed, in a folder of its name and key."""
         shared = ("test_skip", "steps", "seconds", "curve_points", "decay_steps", "device", "lpips_backbone")
-        every = {name: getattr(self, name) for name in shared} | {"output_dir": self.runs}
+        deadline = None if self.minutes is None else time.time() + 60 * self.minutes
+        every = {name: getattr(self, name) for name in shared} | {"output_dir": self.runs, "deadline": deadline}
         able = [method for method in self.methods if why_not(method, self.device) is None]
         scenes = zip(self.data, self.factors(), strict=True)
         for (scene, factor), method, seed in product(scenes, able, self.seeds):
@@ -216,7 +221,7 @@ def _train_and_judge(settings: dict[str, Any]) -> Outcome:
     scalars = _scalars(folder)
     seconds = statistics.mean(_step_seconds(scalars))
     curve = [[step, round(psnr, 3)] for step, psnr in scalars.get(TEST_PSNR, [])[: max(points - 1, 0)]]
-    (checkpoint,) = (folder / "nerfstudio_models").glob("step-*.ckpt")
+    checkpoint = max((folder / "nerfstudio_models").glob("step-*.ckpt"))
     # nerfstudio's own schedules leave numpy numbers in there.
     values = torch.load(checkpoint, map_location="cpu", weights_only=False)["pipeline"].values()
     gpu = [value for _, value in scalars.get(GPU_MEMORY, []) if value]  # 0 on a CPU
@@ -239,27 +244,56 @@ def _train_and_judge(settings: dict[str, Any]) -> Outcome:
 
 
 def _train(settings: dict[str, Any], timestamp: str, steps: int, curve_points: int) -> tuple[Path, int]:
-    """Train with ns-train: the run's folder, and peak host memory in bytes."""
+    """Train with ns-train, from where an earlier call was stopped: the run's folder, and peak host memory in bytes."""
     folder = settings["output_dir"] / settings["data"].name / settings["method"].name / timestamp
-    shutil.rmtree(folder, ignore_errors=True)  # a training that was interrupted
-    command, log = command_of_run(settings, timestamp, steps, curve_points), folder.with_name(f"{timestamp}.log")
+    done = _steps_done(folder)
+    if done >= steps:
+        return folder, int((folder / "host_bytes").read_text())
+    if done == 0:
+        shutil.rmtree(folder, ignore_errors=True)  # stopped before it could be saved
+    command = command_of_run(settings, timestamp, steps, curve_points, folder if done else None)
+    left = None if settings["deadline"] is None else settings["deadline"] - time.time()
+    log = folder.with_name(f"{timestamp}.log")
     try:
-        return folder, run_command("python", "-m", WRAPPER, *command, log=log)
+        host_bytes = run_command("python", "-m", WRAPPER, *command, log=log, seconds=left)
+    except OutOfTimeError:
+        raise
     except CommandError:
         if found := re.search(r"Training diverged: (.+?)\. ", log.read_text(errors="replace")):
             raise TrainingDiverged(found[1]) from None
         raise
+    write_text(folder / "host_bytes", str(host_bytes))
+    return folder, host_bytes
 
 
-def command_of_run(settings: dict[str, Any], timestamp: str, steps: int, curve_points: int) -> list[object]:
-    """The words of an ns-train command."""
+def _steps_done(folder: Path) -> int:
+    """How many steps a run's latest checkpoint is of."""
+    steps = [int(path.stem.removeprefix("step-")) + 1 for path in folder.glob("nerfstudio_models/step-*.ckpt")]
+    return max(steps, default=0)
+
+
+def command_of_run(
+    settings: dict[str, Any], timestamp: str, steps: int, curve_points: int, begun: Path | None = None
+) -> list[object]:
+    """The words of an ns-train command, that goes on with a run that was begun."""
     method, scene, never = settings["method"], settings["data"], 10 * steps + 1
+    load = [] if begun is None else ["--load-dir", begun / "nerfstudio_models"]
+    # nerfstudio's own trainer takes so many steps more; ours so many in all.
+    more = steps if begun is None or method.name.startswith("iga-") else steps - _steps_done(begun)
     decay = {method.decay_steps: settings["decay_steps"] or steps} if method.decay_steps else {}
     return [
         *("ns-train", method.name, "--data", scene, "--output-dir", settings["output_dir"]),
         *("--experiment-name", scene.name, "--timestamp", timestamp, "--vis", "tensorboard"),
         *("--machine.seed", settings["seed"], "--machine.device-type", settings["device"]),
-        *("--max-num-iterations", steps, "--steps-per-save", steps, "--steps-per-eval-image", never),
+        *(
+            "--max-num-iterations",
+            more,
+            "--steps-per-save",
+            max(steps // 20, 1),
+            "--steps-per-eval-image",
+            never,
+            *load,
+        ),
         *("--steps-per-eval-batch", never, "--steps-per-eval-all-images"),
         max(steps // curve_points, 1) if curve_points else never,
         *(word for name, value in (method.options | decay).items() for word in (name, *str(value).split())),
