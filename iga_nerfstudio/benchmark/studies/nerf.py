@@ -121,8 +121,11 @@ class Nerf(Study):
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
         skip, steps, decay = figures["test_skip"], figures["steps"], figures["decay_steps"]
-        # The paper has iga-nerf alone.
-        own = figures if all(METHODS[method].paper for method in figures["methods"]) else {}
+        # The paper has iga-nerf alone, at half the size.
+        papers = all(METHODS[method].paper for method in figures["methods"]) and set(figures["downscale_factors"]) == {
+            2
+        }
+        own = figures if papers else {}
         parts = [
             f"""## {", ".join(figures["data"])}: {f"{figures['seconds']:g} s of" if steps is None else steps} steps
 
@@ -324,7 +327,7 @@ def read_views(folder: Path, method: Method) -> list[tuple[np.ndarray, np.ndarra
 
 
 # What decides whether a result's sizes are the paper's, beside methods and factors.
-FULL: Figures = {"steps": 200_000, "decay_steps": 250_000, "size": "own", "test_skip": 8, "downscale_factors": [2]}
+FULL: Figures = {"steps": 200_000, "decay_steps": 250_000, "size": "own", "test_skip": 8}
 PRESETS = {
     "smoke": Nerf(tyro.MISSING, (1,), ("iga-nerf-tiny", "iga-nerf-tiny-plain"), 5, None, "own", 1, 0, (42,)),
     "cpu": Nerf(tyro.MISSING),
