@@ -42,15 +42,23 @@ def advise(config: NerfactoModelConfig, views: InputDataset, parser: DataParser)
     bounds, transparent = bounds_of(views.cameras.camera_to_worlds), _is_transparent(views)
     if bounds is None:
         return
-    scaling = ""
+    planes, scaling = {"near_plane": NEAR, "far_plane": FAR}, ""
     if isinstance(parser, IGABlender) and bounds.scale != 1.0:
         # The field has its table where a Blender scene's object is.
         scaling = f" iga-blender --scale-factor {parser.scale_factor * bounds.scale:.3g}"
+    else:
+        planes = {"near_plane": bounds.near, "far_plane": bounds.far}
     theirs = NerfactoModelConfig()
     lacking = any(
         getattr(config, name) == getattr(theirs, name) for name in ("near_plane", "far_plane", "background_color")
     )
     option = " --pipeline.model.object-on-white True" if transparent and lacking else ""
+    if option:  # which brings planes, but a Blender scene's
+        option += "".join(
+            f" --pipeline.model.{name.replace('_', '-')} {value:.3g}"
+            for name, value in planes.items()
+            if value != OBJECT_ON_WHITE[name] and getattr(config, name) == getattr(theirs, name)
+        )
     if option or scaling:
         logger.warning(
             "nerfacto's settings, for photographs in a world of about unit size, do not fit this scene. Add%s%s.",

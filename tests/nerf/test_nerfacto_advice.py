@@ -19,14 +19,14 @@ from tests.nerf.scene_files import edit_all, moved
 OPTIONS = "--pipeline.model.object-on-white True"
 
 
-def advice(data: Path, caplog: pytest.LogCaptureFixture, **settings: Any) -> str:
+def advice(data: Path, caplog: pytest.LogCaptureFixture, other_parser: Any = None, **settings: Any) -> str:
     """What is said of a scene."""
     config: Any = copy.deepcopy(iga_nerfacto.config.pipeline.model)
     for name, value in settings.items():
         setattr(config, name, value)
     parser = IGABlenderDataParserConfig(data=data).setup()
     caplog.clear()
-    advise(config, InputDataset(parser.get_dataparser_outputs("train")), parser)
+    advise(config, InputDataset(parser.get_dataparser_outputs("train")), other_parser or parser)
     return caplog.text
 
 
@@ -40,6 +40,9 @@ def test_other_distances_want_a_scale(scene: Path, tmp_path: Path, caplog: pytes
     data = Path(shutil.copytree(scene, tmp_path / "scene"))
     edit_all(data, lambda frame, i: moved(frame, 350 / 4.0311))
     assert f"Add {OPTIONS} iga-blender --scale-factor 0.0114." in advice(data, caplog)
+    # Parsers that cannot be told a scale get the planes of their cameras.
+    planes = "--pipeline.model.near-plane 175 --pipeline.model.far-plane 525"
+    assert f"Add {OPTIONS} {planes}." in advice(data, caplog, object())
     for path in (data / "train").iterdir():
         Image.open(path).convert("RGB").save(path)
     assert "Add iga-blender --scale-factor 0.0114." in advice(data, caplog)
