@@ -151,6 +151,7 @@ class TestBalance:
 class TestAblations:
     def test_cases_differ_in_what_they_are_named_for(self) -> None:
         full = ablations.PRESETS["full"]
+        assert full.images == ("kodim01", "kodim02", "kodim03")
         entries = {(e.labels["network"], e.labels["case"]): e for e in full.entries()}
 
         def chosen(case: str) -> tuple[Any, ...]:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import tyro
 
 from iga_nerfstudio.benchmark import paper
-from iga_nerfstudio.benchmark.studies.images import FULL, sizes
+from iga_nerfstudio.benchmark.paper import sizes
+from iga_nerfstudio.benchmark.studies.images import FULL
 from iga_nerfstudio.benchmark.studies.photographs import Entry, Photographs
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.sweep import Outcome
@@ -142,5 +143,10 @@ def _words(runs: list[Outcome]) -> str:
 PRESETS = {
     "smoke": Ablations(*(tyro.MISSING, 32, 16, 10, 2, (42,)), images=("kodim01",)),
     "cpu": Ablations(tyro.MISSING, 64),
-    "full": Ablations(*(tyro.MISSING, 768, 256, 10_000), device=default_device(), patch_size=32),
+    "full": Ablations(
+        *(tyro.MISSING, 768, 256, 10_000),
+        device=default_device(),
+        images=("kodim01", "kodim02", "kodim03"),
+        patch_size=32,
+    ),
 }
