@@ -26,7 +26,7 @@ class CollapseWatch:
 
         Args:
             rendered: Colours of its rays, ``(n, 3)``.
-            truth: Those of the views, ``(n, 3)`` or with opacity ``(n, 4)``.
+            truth: Those of the views, ``(n, 3)`` or with opacity ``(n, 4)``, on any device.
         """
         self._steps += 1
         if self._told or self._steps % _BETWEEN or len(rendered) < 2:

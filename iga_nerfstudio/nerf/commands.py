@@ -69,9 +69,9 @@ def _wait(process: subprocess.Popen[bytes], seconds: float | None) -> tuple[int,
         up.set()
         os.kill(process.pid, signal.SIGTERM)  # Popen's own would reap it
 
-    clock = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, stop)
-    clock.daemon = True
-    clock.start()
+    clock = None if seconds is None else threading.Timer(seconds, stop)
+    if clock is not None:
+        clock.start()
     try:
         _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
@@ -79,7 +79,8 @@ def _wait(process: subprocess.Popen[bytes], seconds: float | None) -> tuple[int,
         process.wait()
         raise
     finally:
-        clock.cancel()
+        if clock is not None:
+            clock.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     # Kilobytes, but bytes on macOS.
     return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), up.is_set()

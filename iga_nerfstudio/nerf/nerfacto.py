@@ -188,7 +188,7 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
         metrics = super().get_metrics_dict(outputs, batch)
         if not self.training:
             return metrics
-        self.collapse.see(outputs["rgb"], batch["image"].to(self.device))
+        self.collapse.see(outputs["rgb"], batch["image"])
         return metrics | diagnostic_metrics(self.adjuster)
 
     def get_image_metrics_and_images(

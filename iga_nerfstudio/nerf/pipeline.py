@@ -86,6 +86,8 @@ class IGANerfPipeline(VanillaPipeline):
             Means over the views; with ``get_std``, ``<metric>_std``, ``<metric>_median``, and ``views``: the metrics of
             each by the name of its file. One floater before one camera is seen there, and hidden in a mean.
         """
+        if not get_std:
+            return super().get_average_image_metrics(data_loader, image_prefix, step, output_path)
         views: dict[str, dict[str, float]] = {}
         judge = self.model.get_image_metrics_and_images
 
@@ -100,8 +102,6 @@ class IGANerfPipeline(VanillaPipeline):
             means = super().get_average_image_metrics(data_loader, image_prefix, step, output_path, get_std)
         finally:
             del vars(self.model)["get_image_metrics_and_images"]
-        if not get_std:
-            return means
         names = next(iter(views.values()))
         medians = {f"{name}_median": statistics.median(view[name] for view in views.values()) for name in names}
         return means | medians | {"views": views}
