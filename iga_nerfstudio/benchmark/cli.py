@@ -123,14 +123,8 @@ class Report:
         console.print(f"Written to {self.root / 'docs'}", soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(Report):
     """Compute all of that anew from the trainings' records, and fail on any number that differs."""
-
-    results: Path = RESULTS
-    """Folder of result files."""
-    root: Path = Path()
-    """Folder of README.md and docs/."""
 
     def run(self, console: Console) -> None:
         """Do it.

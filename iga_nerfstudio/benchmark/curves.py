@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
+from iga_nerfstudio.benchmark.tables import Run, finished
+
 Curve = Sequence[tuple[float, float]]
+
+
+def mean_curve(runs: Sequence[Run]) -> list[tuple[int, float]]:
+    """Steps, and the metric at them as a mean over the trainings that finished."""
+    curves = [run["curve"] for run in finished(runs)]
+    return [(points[0][0], statistics.mean(value for _, value in points)) for points in zip(*curves, strict=True)]
 
 
 def steps_to_quality(curve: Curve, quality: float) -> float | None:
@@ -17,6 +26,19 @@ def steps_to_quality(curve: Curve, quality: float) -> float | None:
         if upper >= quality:
             return before + (after - before) * (quality - lower) / (upper - lower)
     return None
+
+
+def to_quality(curve: Curve, base: Curve, cost: float) -> tuple[float | None, float | None]:
+    """Steps and seconds after which a curve reaches the end of another one, as fractions of the other's.
+
+    Args:
+        curve: The one.
+        base: The other.
+        cost: A step of the one over a step of the other, in seconds.
+    """
+    steps = steps_to_quality(curve, base[-1][1])
+    share = None if steps is None else steps / base[-1][0]
+    return share, None if share is None else share * cost
 
 
 def value_at(curve: Curve, step: float) -> float:

@@ -35,7 +35,8 @@ class Pages:
         if not any(self._results.values()):
             raise ValueError(f"There is no result in {results}. Measure first: iga-bench step, iga-bench images cpu.")
         files = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-        self._texts = {path: path.read_text(encoding="utf-8") for path in files if path.is_file()}
+        texts = {path: path.read_text(encoding="utf-8") for path in files if path.is_file()}
+        self._texts = {path: text for path, text in texts.items() if _BLOCK.search(text)}
         self._places = {found[2]: path for path, text in self._texts.items() for found in _BLOCK.finditer(text)}
         homeless = [path.name for name, found in self._results.items() if name not in self._places for path, _ in found]
         if homeless:
@@ -73,7 +74,7 @@ class Pages:
         ]
         if wrong:
             raise ValueError("\n".join(["Pages differ from the results; run iga-bench report:", *wrong]))
-        return len(set(self._places.values()))
+        return len(self._texts)
 
     def _expected(self) -> Iterator[tuple[Path, str]]:
         for path, text in self._texts.items():

@@ -41,6 +41,7 @@ def scene_settings(scene: str) -> dict[str, Any]:
 RATES: dict[tuple[str, str], float] = {("relu", "fr"): 5e-3, ("pe", "bn"): 3e-3}
 SHAPE_RATES: dict[str, float] = {"relu": 2e-3, "pe": 2e-3, "siren": 5e-4}
 
+NAMES = {"plain": "plain", "iga": "IGA", "fr": "FR", "bn": "BN"}
 KODAK = tuple(f"kodim0{i}" for i in range(1, 9))
 SHAPES = ("thai", "armadillo", "dragon", "bunny", "lucy")
 
@@ -60,3 +61,10 @@ def number(kind: str, network: str, variant: str, metric: str, subjects: Sequenc
     """A number of the paper, a mean over some subjects; None if it lacks one of them."""
     row = _numbers().get((kind, network, variant, metric), {})
     return statistics.mean(row[name] for name in subjects) if set(subjects) <= set(row) else None
+
+
+def sizes(figures: dict[str, Any], full: dict[str, Any]) -> str:
+    """In words: whether the sizes are the paper's."""
+    if all(figures.get(name) == value for name, value in full.items()):
+        return "The sizes are the paper's."
+    return "**The sizes are not the paper's**: compare gains rather than values."

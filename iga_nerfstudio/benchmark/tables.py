@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 Run = dict[str, Any]
@@ -141,3 +141,13 @@ def gains_in_words(runs: Sequence[Run], metric: str, *case: str) -> str:
         if found := differences(adjusted, plain, metric, *case):
             counts.append(f"{network} in {count(found)}")
     return f"IGA has the higher {metric}: {', '.join(counts)} cases (with their seeds).\n" if counts else ""
+
+
+def by_optimizer(
+    runs: Sequence[Run], head: Sequence[str], rows: Callable[[list[Run]], list[list[str]]], metric: str, *case: str
+) -> list[str]:
+    """A table of the trainings under each optimiser, and in how many cases the adjusted ones have the higher metric."""
+    return [
+        f"### {optimizer.capitalize()}\n\n{table(head, rows(own))}\n{gains_in_words(own, metric, *case)}"
+        for (optimizer,), own in grouped(runs, "optimizer").items()
+    ]

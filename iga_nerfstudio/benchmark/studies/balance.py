@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import tyro
 
 from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
-from iga_nerfstudio.benchmark.curves import steps_to_quality, value_at
-from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry, mean_curve
+from iga_nerfstudio.benchmark.curves import mean_curve, to_quality, value_at
+from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.sweep import Outcome
 from iga_nerfstudio.benchmark.tables import differences, fraction, gain, gains_row, number, spread, table, those
@@ -205,13 +205,11 @@ def _judged(figures: Figures) -> str:
     for (network, optimizer, way), own in by_entry(figures["judged"]).items():
         base = mean_curve(_entry(figures, network, "adam", "plain"))
         curve, cost = mean_curve(own), _cost(figures, network, optimizer, way)
-        steps = steps_to_quality(curve, base[-1][1])
-        share = None if steps is None else steps / base[-1][0]
         rows.append(
             [network, f"{optimizer.capitalize()}, {way}", f"{own[0]['lr']:g}", spread(own, "psnr")]
             + [spread(those(own, image=image), "psnr") for image in figures["held_out"]]
             + [f"{cost:.2f}", number(value_at(curve, base[-1][0] / cost))]
-            + [fraction(share), fraction(None if share is None else share * cost)]
+            + [fraction(share) for share in to_quality(curve, base, cost)]
         )
     return table([*head, "steps to quality", "seconds to quality"], rows)
 

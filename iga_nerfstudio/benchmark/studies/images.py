@@ -10,18 +10,18 @@ from typing import ClassVar, Literal
 import tyro
 
 from iga_nerfstudio.benchmark import paper
+from iga_nerfstudio.benchmark.paper import NAMES, sizes
 from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry, train_and_judge
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.sweep import Outcome
 from iga_nerfstudio.benchmark.tables import (
+    by_optimizer,
     differences,
     gain,
-    gains_in_words,
     gains_row,
     mean,
     number,
     spread,
-    table,
     those,
     with_gain,
 )
@@ -41,7 +41,6 @@ NETWORKS: dict[NetworkKind, tuple[Variant, ...]] = {
     "wire_finer": ("plain", "iga"),
     "finer": ("plain", "iga"),
 }
-NAMES = {"plain": "plain", "iga": "IGA", "fr": "FR", "bn": "BN"}
 # Learning rates tried, for networks of ReLUs and for the others.
 _RATES: dict[OptimizerKind, tuple[tuple[float, float], tuple[float, float]]] = {
     "adam": ((5e-3, 1e-2), (1e-3, 3e-3)),
@@ -117,20 +116,17 @@ class Images(Photographs):
             if figures["paper_rates"]
             else f"the learning rate that did best on {figures['rates_on']}, of two for each entry, of three for FR"
         )
-        parts = [
-            f"""## {", ".join(figures["images"])} at {figures["max_side"]} pixels, {figures["max_num_iterations"]} steps
+        head = f"""## {", ".join(figures["images"])} at {figures["max_side"]} pixels, \
+{figures["max_num_iterations"]} steps
 
 3 hidden layers x {figures["hidden_dim"]}, seeds {", ".join(map(str, figures["seeds"]))}, {rates}. \
 {sizes(figures, FULL)}
 """
-        ]
-        for optimizer in figures["optimizers"]:
-            runs = those(figures["judged"], optimizer=optimizer)
-            rows = [_row(own, those(runs, network=own[0]["network"]), figures) for own in by_entry(runs).values()]
-            parts.append(
-                f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{gains_in_words(runs, 'psnr', 'image')}"
-            )
-        return "\n".join(parts)
+
+        def rows(runs: list[Outcome]) -> list[list[str]]:
+            return [_row(own, those(runs, network=own[0]["network"]), figures) for own in by_entry(runs).values()]
+
+        return "\n".join([head, *by_optimizer(figures["judged"], COLUMNS, rows, "psnr", "image")])
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
@@ -161,13 +157,6 @@ def _paper(network: str, variant: str, metric: str, figures: Figures) -> float |
     """The paper's mean over the images; that over all of its own where it has no rows by image."""
     mean_of_all = paper.number("image", network, variant, metric)
     return mean_of_all or paper.number("image", network, variant, metric, figures["images"])
-
-
-def sizes(figures: Figures, full: Figures) -> str:
-    """In words: whether the sizes are the paper's."""
-    if all(figures.get(name) == value for name, value in full.items()):
-        return "The sizes are the paper's."
-    return "**The sizes are not the paper's**: compare gains rather than values."
 
 
 # What decides whether a result's sizes are the paper's.

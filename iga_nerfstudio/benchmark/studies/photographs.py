@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from iga_nerfstudio.benchmark.paper import photograph_settings
 from iga_nerfstudio.benchmark.study import Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import finished, grouped
+from iga_nerfstudio.benchmark.tables import finished, grouped, those
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
 from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
@@ -114,7 +113,7 @@ class Photographs(Study):
 
 def _best_rate(entry: Entry, tried: Sequence[Outcome]) -> float:
     """The rate of highest final PSNR; the first of those given if none was tried, or all diverged."""
-    own = [run for run in finished(tried) if all(run[name] == value for name, value in entry.labels.items())]
+    own = those(finished(tried), **entry.labels)
     return max(own, key=lambda run: run["psnr"])["lr"] if own else entry.rates[0]
 
 
@@ -135,12 +134,6 @@ def train_and_judge(config: ImageConfig) -> Outcome:
     fitted = fit(load_image_task(config))
     milliseconds = 1000 * fitted.record.seconds / fitted.record.steps
     return fitted.metrics | {"best_psnr": fitted.best_metrics["psnr"], "milliseconds_per_step": milliseconds}
-
-
-def mean_curve(runs: Sequence[Outcome]) -> list[tuple[int, float]]:
-    """Steps, and the metric at them as a mean over trainings."""
-    curves = [run["curve"] for run in finished(runs)]
-    return [(points[0][0], statistics.mean(value for _, value in points)) for points in zip(*curves, strict=True)]
 
 
 def by_entry(runs: Sequence[Outcome]) -> dict[tuple[Any, ...], list[Outcome]]:

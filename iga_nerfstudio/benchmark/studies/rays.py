@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import tyro
 
 from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
-from iga_nerfstudio.benchmark.curves import steps_to_quality
-from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind, mean_curve
+from iga_nerfstudio.benchmark.curves import mean_curve, to_quality
+from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
 from iga_nerfstudio.benchmark.tables import differences, finished, fraction, gain, gains_row, spread, table, those
@@ -201,13 +201,11 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind) 
     rows = []
     for variant, cost in figures["step_costs"].items():
         own = those(runs, variant=variant)
-        steps = steps_to_quality(mean_curve(own), base[-1][1])
-        share = None if steps is None else steps / base[-1][0]
         gains = [gain(differences(own, plain, metric)) for metric in ("psnr", "median_psnr")]
         rows.append(
             [
                 *(variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains), f"{cost:.2f}"),
-                *(fraction(share), fraction(None if share is None else share * cost)),
+                *(fraction(share) for share in to_quality(mean_curve(own), base, cost)),
             ]
         )
     head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "step / plain")

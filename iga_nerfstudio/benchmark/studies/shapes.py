@@ -9,19 +9,18 @@ from typing import ClassVar, Literal
 import tyro
 
 from iga_nerfstudio.benchmark import paper
-from iga_nerfstudio.benchmark.studies.images import NAMES, sizes
+from iga_nerfstudio.benchmark.paper import NAMES, sizes
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
 from iga_nerfstudio.benchmark.tables import (
+    by_optimizer,
     differences,
     gain,
-    gains_in_words,
     gains_row,
     grouped,
     number,
     spread,
-    table,
     those,
 )
 from iga_nerfstudio.devices import default_device
@@ -116,22 +115,21 @@ class Shapes(Study):
     def section(cls, figures: Figures, stem: str) -> str:
         epochs, steps = figures["num_epochs"], figures["max_num_iterations"]
         length = f"{steps} steps" if epochs is None else f"{epochs} epochs"
-        parts = [
-            f"""## {", ".join(figures["shapes"])} at {figures["resolution"]}^3, {length}
+        head = f"""## {", ".join(figures["shapes"])} at {figures["resolution"]}^3, {length}
 
 3 hidden layers x {figures["hidden_dim"]}, steps of {figures["groups_per_batch"]} groups of {figures["group_size"]} \
 voxels, seeds {", ".join(map(str, figures["seeds"]))}. {sizes(figures, FULL)}
 """
-        ]
-        for optimizer in figures["optimizers"]:
-            runs = those(figures["trainings"], optimizer=optimizer)
-            rows = [_row(shape, own, runs) for (shape, *_), own in grouped(runs, "shape", "network", "variant").items()]
+
+        def rows(runs: list[Outcome]) -> list[list[str]]:
+            found = [
+                _row(shape, own, runs) for (shape, *_), own in grouped(runs, "shape", "network", "variant").items()
+            ]
             if len(figures["shapes"]) > 1:
-                rows += [_row("mean", own, runs) for own in grouped(runs, "network", "variant").values()]
-            parts.append(
-                f"### {optimizer.capitalize()}\n\n{table(COLUMNS, rows)}\n{gains_in_words(runs, 'iou', 'shape')}"
-            )
-        return "\n".join(parts)
+                found += [_row("mean", own, runs) for own in grouped(runs, "network", "variant").values()]
+            return found
+
+        return "\n".join([head, *by_optimizer(figures["trainings"], COLUMNS, rows, "iou", "shape")])
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
