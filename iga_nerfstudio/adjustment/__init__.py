@@ -1,6 +1,7 @@
 """The method: Inductive Gradient Adjustment for any coordinate network. Needs torch and nothing else."""
 
 from iga_nerfstudio.adjustment.adjuster import Diagnostics, InductiveGradientAdjuster, require_enough_groups
+from iga_nerfstudio.adjustment.axes import Axes, AxesAdjuster
 from iga_nerfstudio.adjustment.eigen import EigenSolverError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping, Intervals, Patches, Rays
 from iga_nerfstudio.adjustment.kernel import UnsupportedNetworkError, layerwise_entk, per_sample_entk
@@ -10,6 +11,8 @@ from iga_nerfstudio.adjustment.representatives import Chosen, choose
 from iga_nerfstudio.adjustment.transform import DegenerateKernelError, SpectralTransform
 
 __all__ = [
+    "Axes",
+    "AxesAdjuster",
     "Blocks",
     "Chosen",
     "DegenerateKernelError",

@@ -257,6 +257,37 @@ class InductiveGradientAdjuster:
         """
         if not self.active:
             return prediction
+        grouping = grouping or self.grouping
+        transform = self.transform_of_batch(prediction, inputs, target, scores=scores, grouping=grouping)
+        return grouping.join(self.rebalance(grouping.split(prediction), transform))
+
+    def transform_of_batch(
+        self,
+        prediction: Tensor,
+        inputs: Inputs,
+        target: Tensor | None = None,
+        *,
+        scores: Tensor | None = None,
+        grouping: Grouping | None = None,
+    ) -> SpectralTransform | None:
+        """Begin a step: the transform that a call with the same arguments would put the gradient through.
+
+        Args:
+            prediction: As for a call, like the others.
+            inputs: What the network was fed.
+            target: Ground truth.
+            scores: Score per input.
+            grouping: This step's groups, where they are not the adjuster's.
+
+        Returns:
+            As :meth:`transform_for`.
+
+        Raises:
+            ValueError: As for a call.
+            UnsupportedNetworkError: As for a call.
+        """
+        if not self.active:
+            return None
         rows = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
         require_fitting_shapes(prediction, rows, target, scores)
         if self.representative in (*BY_RESIDUAL, "previous_residual") and scores is None:
@@ -267,18 +298,17 @@ class InductiveGradientAdjuster:
                 )
             scores = (prediction.detach() - target).square().sum(-1)
         grouping = grouping or self.grouping
-        groups = grouping.split(prediction)
+        size, device = (grouping.num_groups(len(prediction)), grouping.group_size), prediction.device
+        grouped_scores = None if scores is None else grouping.split(scores.detach())
 
         def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
-            grouped_scores = None if scores is None else grouping.split(scores.detach())
-            chosen = self.choose((groups.shape[0], groups.shape[1]), grouped_scores, groups.device, grouping)
+            chosen = self.choose(size, grouped_scores, device, grouping)
             return tuple(chosen.gather(grouping.split(x.detach())) for x in rows), chosen.weights
 
-        transform = self.transform_for(groups.shape[0], representatives, groups.device, grouping)
-        adjusted = grouping.join(self.rebalance(groups, transform))
-        if self.representative == "previous_residual" and scores is not None:
-            self.remember(grouping.split(scores.detach()), grouping)
-        return adjusted
+        transform = self.transform_for(size[0], representatives, device, grouping)
+        if self.representative == "previous_residual" and grouped_scores is not None:
+            self.remember(grouped_scores, grouping)
+        return transform
 
     def choose(
         self, size: tuple[int, int], scores: Tensor | None, device: torch.device, grouping: Grouping | None = None

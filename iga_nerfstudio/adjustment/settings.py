@@ -50,8 +50,16 @@ class AdjustmentSettings:
         Raises:
             ValueError: If a setting is invalid, or one that a run fills in is still open.
         """
+        return InductiveGradientAdjuster(network, grouping, **self.arguments(), **others)
+
+    def arguments(self) -> dict[str, Any]:
+        """The settings by name, for an adjuster.
+
+        Raises:
+            ValueError: If one that a run fills in is still open.
+        """
         settings = {setting.name: getattr(self, setting.name) for setting in fields(AdjustmentSettings)}
         missing = [name for name, value in settings.items() if value is None]
         if missing:
             raise ValueError(f"An adjuster needs {', '.join(missing)}.")
-        return InductiveGradientAdjuster(network, grouping, **settings, **others)
+        return settings

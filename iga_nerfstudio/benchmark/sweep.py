@@ -94,6 +94,10 @@ def as_plain(value: Any) -> Any:
         return value.name
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in PLACES}
+        for field in fields(value):
+            # A setting that came later has its default in all trainings before: their keys stay.
+            if field.metadata.get("later") and named[field.name] == field.default:
+                del named[field.name]
         return {"class": type(value).__qualname__} | as_plain(named)
     if isinstance(value, Mapping):
         return {str(key): as_plain(part) for key, part in value.items() if key not in PLACES}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iga_nerfstudio.adjustment import Patches
+from iga_nerfstudio.adjustment import Axes, Patches
 from iga_nerfstudio.data.images import read_image, write_image
 from iga_nerfstudio.data.samples import MAX_CHANNELS
 from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
@@ -43,6 +43,9 @@ class ImageConfig(TaskConfig):
     """Shrink so that the longer side has at most that many pixels."""
     max_pixels: int | None = None
     """Decode files of up to twice that many pixels; Pillow's 89,478,485 if not given. A small file may claim much."""
+    grouping: Literal["patches", "axes"] = field(default="patches", metadata={"later": True})
+    """Adjust by a kernel of square patches, as the paper does, or by one of the rows and one of the columns. For each
+    of those the mean of four random pixels stands."""
     patch_size: int | None = None
     """Side of a group's patch in pixels; if not given, what comes nearest to the paper's 384 patches."""
     patches_per_batch: int | None = None
@@ -59,6 +62,19 @@ def automatic_patch_size(height: int, width: int) -> int:
     """The power of two whose square patches come nearest in number to the paper's 384, at most half the image."""
     sizes = [2**k for k in range(int(math.log2(max(min(height, width) // 2, 1))) + 1)]
     return min(sizes, key=lambda size: abs(math.log(math.ceil(height / size) * math.ceil(width / size) / PAPER_GROUPS)))
+
+
+def _refuse_settings_of_patches(config: ImageConfig) -> None:
+    plain = ImageConfig()
+    pairs = {name: (getattr(config, name), getattr(plain, name)) for name in ("patch_size", "patches_per_batch")}
+    for name in ("representative", "num_representatives"):
+        pairs[f"adjustment.{name}"] = (getattr(config.adjustment, name), getattr(plain.adjustment, name))
+    for name, (value, default) in pairs.items():
+        if value != default:
+            raise ValueError(
+                f"{name}={value} has no meaning with grouping=axes, which has no patches and chooses its own "
+                "representatives. Leave it out, or use grouping=patches."
+            )
 
 
 class ImageTask(Task[ImageConfig]):
@@ -90,15 +106,20 @@ class ImageTask(Task[ImageConfig]):
         height, width, channels = image.shape
         self.image = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
         self.sizes = (2, channels)
-        self.grouping = Patches((height, width), config.patch_size or automatic_patch_size(height, width))
         self._samples = GridSamples(Grid.unit((height, width), self.device), self.image.reshape(-1, channels))
         self._metrics = ImageMetrics(config.lpips_backbone, config.lpips_parity)
-        num_groups = config.patches_per_batch or self.grouping.num_groups(self.grouping.num_inputs)
+        if config.grouping == "axes":
+            _refuse_settings_of_patches(config)
+            self.grouping = axes = Axes((height, width))
+            self.batches = FullBatch(self._samples, axes.slices[0])
+            return
+        self.grouping = patches = Patches((height, width), config.patch_size or automatic_patch_size(height, width))
+        num_groups = config.patches_per_batch or patches.num_groups(patches.num_inputs)
         require_groups(config, num_groups, "--patches-per-batch" if config.patches_per_batch else "--patch-size")
         if config.patches_per_batch is None:
-            self.batches = FullBatch(self._samples, self.grouping)
+            self.batches = FullBatch(self._samples, patches)
             return
-        self.batches = RandomGroups(self._samples, self.grouping, config.patches_per_batch, config.machine.seed)
+        self.batches = RandomGroups(self._samples, patches, config.patches_per_batch, config.machine.seed)
 
     def reconstruct(self, network: CoordinateMLP, scale: float = 1.0) -> Tensor:
         """Decode the image at any resolution.

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster, require_enough_groups
+from iga_nerfstudio.adjustment import Axes, AxesAdjuster, Grouping, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.adjustment.limits import require_kernel_fits
+from iga_nerfstudio.adjustment.settings import AdjustmentSettings
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
@@ -18,6 +19,7 @@ PAPER_GROUPS = 384
 
 # What the automatic choice of balanced eigenvalues goes by.
 GROUPS_PER_EIGENVALUE, MOST_EIGENVALUES = 19, 25
+CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS = 6, 20
 
 
 def validate(config: TaskConfig) -> None:
@@ -62,7 +64,9 @@ def initial_network(config: TaskConfig, sizes: tuple[int, int]) -> CoordinateMLP
     return network.to(choose_device(config.machine))
 
 
-def automatic_balance(config: TaskConfig, num_groups: int) -> tuple[int, float]:
+def automatic_balance(
+    config: TaskConfig, num_groups: int, per_eigenvalue: int = GROUPS_PER_EIGENVALUE, most: int = MOST_EIGENVALUES
+) -> tuple[int, float]:
     """Last balanced eigenvalue, and how far the balanced ones are brought, where the settings leave them open.
 
     The number is the paper's 20 of 384 groups in proportion, at most its 25. Under Muon they are brought a part of the
@@ -71,13 +75,15 @@ def automatic_balance(config: TaskConfig, num_groups: int) -> tuple[int, float]:
     Args:
         config: The run's settings.
         num_groups: Groups in every batch.
+        per_eigenvalue: Groups for each balanced eigenvalue.
+        most: Most balanced eigenvalues.
 
     Returns:
         ``end`` and ``power``.
     """
     settings = config.adjustment
     if settings.end is None:
-        end = min(max(num_groups // GROUPS_PER_EIGENVALUE, 1), MOST_EIGENVALUES)
+        end = min(max(num_groups // per_eigenvalue, 1), most)
         power = 0.7 if config.optimizer.kind == "muon" else 1.0
     else:
         end, power = settings.end, 1.0
@@ -85,7 +91,7 @@ def automatic_balance(config: TaskConfig, num_groups: int) -> tuple[int, float]:
 
 
 def build_adjuster(
-    config: TaskConfig, network: CoordinateMLP, grouping: Blocks, num_groups: int
+    config: TaskConfig, network: CoordinateMLP, grouping: Grouping, num_groups: int
 ) -> InductiveGradientAdjuster:
     """The adjuster of a run.
 
@@ -98,14 +104,32 @@ def build_adjuster(
     Raises:
         ValueError: If a setting is invalid, or there are too few groups for ``end``.
     """
-    end, power = automatic_balance(config, num_groups)
-    settings = replace(
-        config.adjustment,
-        end=end if config.adjustment.enabled else 0,
-        rule=config.adjustment.rule or balance_rule(config.optimizer),
-        power=power,
-    )
+    settings = _filled_in(config, *automatic_balance(config, num_groups))
     return settings.adjuster(network, grouping, seed=config.machine.seed)
+
+
+def build_axes_adjuster(config: TaskConfig, network: CoordinateMLP, axes: Axes) -> AxesAdjuster:
+    """The adjuster of a run along axes; which points stand for a slice is its own choice.
+
+    Args:
+        config: The run's settings.
+        network: The network to train.
+        axes: The grid of the data.
+
+    Raises:
+        ValueError: If a setting is invalid, or an axis has too few cells for ``end``.
+    """
+    shortest = min(axes.shape)
+    settings = _filled_in(config, *automatic_balance(config, shortest, CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS))
+    arguments = settings.arguments()
+    del arguments["representative"], arguments["num_representatives"]
+    return AxesAdjuster(network, axes, seed=config.machine.seed, **arguments)
+
+
+def _filled_in(config: TaskConfig, end: int, power: float) -> AdjustmentSettings:
+    """The adjustment's settings with nothing left open."""
+    rule = config.adjustment.rule or balance_rule(config.optimizer)
+    return replace(config.adjustment, end=end if config.adjustment.enabled else 0, rule=rule, power=power)
 
 
 def require_groups(config: TaskConfig, num_groups: int, option: str) -> None:

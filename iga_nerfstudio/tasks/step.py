@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster
+from iga_nerfstudio.adjustment import AxesAdjuster, Blocks, InductiveGradientAdjuster
 from iga_nerfstudio.adjustment.representatives import BY_RESIDUAL
 from iga_nerfstudio.tasks.samples import Batch, Grid
 
@@ -19,7 +19,7 @@ BLOCK = 1 << 14
 
 def accumulate_gradient(
     network: nn.Module,
-    adjuster: InductiveGradientAdjuster,
+    adjuster: InductiveGradientAdjuster | AxesAdjuster,
     batch: Batch,
     points_per_chunk: int,
     mixed_precision: bool = False,
@@ -29,7 +29,8 @@ def accumulate_gradient(
     A batch of more points than a step may hold is taken some slots of all groups at a time. S mixes groups but not
     slots, so each chunk's residual can be adjusted on its own, and its activations are the only ones held; the
     gradient is that of the whole batch. Only the largest-residual representative has to see the prediction before the
-    kernel, which costs such a step one more forward pass; that of the previous residual does not.
+    kernel, which costs such a step one more forward pass; that of the previous residual does not. Along axes slots are
+    mixed too, so there the residual of all points comes first, at the same price.
 
     Args:
         network: The network in training mode, ``(N, d)`` to ``(N, C)``.
@@ -43,15 +44,38 @@ def accumulate_gradient(
     """
     target = batch.target
     if len(target) <= points_per_chunk:
-        inputs = batch.inputs
-        prediction = _run(network, inputs, mixed_precision)
-        mse_loss(adjuster(prediction, inputs, target, grouping=batch.grouping), target).backward()
+        prediction = _run(network, batch.inputs, mixed_precision)
+        _adjusted_loss(adjuster, prediction, batch).backward()
         return prediction.detach()
     if target.device.type == "cpu":
         points_per_chunk = min(points_per_chunk, BLOCK)
     if not adjuster.active:
         return _plain_chunks(network, batch, points_per_chunk, mixed_precision)
+    if isinstance(adjuster, AxesAdjuster):
+        return _adjusted_rows(network, adjuster, batch, points_per_chunk, mixed_precision)
     return _adjusted_chunks(network, adjuster, batch, points_per_chunk, mixed_precision)
+
+
+def _adjusted_loss(adjuster: InductiveGradientAdjuster | AxesAdjuster, prediction: Tensor, batch: Batch) -> Tensor:
+    """The mean squared error of a whole batch, through the adjuster."""
+    if isinstance(adjuster, AxesAdjuster):
+        adjusted = adjuster(prediction, batch.inputs, batch.target)
+    else:
+        adjusted = adjuster(prediction, batch.inputs, batch.target, grouping=batch.grouping)
+    return mse_loss(adjusted, batch.target)
+
+
+def _adjusted_rows(
+    network: nn.Module, adjuster: AxesAdjuster, batch: Batch, points_per_chunk: int, mixed_precision: bool
+) -> Tensor:
+    predictions = torch.empty_like(batch.target)
+    for chunk in _row_chunks(batch, points_per_chunk):
+        with torch.no_grad():
+            predictions[chunk] = _run(network, batch.inputs_at(chunk), mixed_precision)
+    (residual,) = torch.autograd.grad(_adjusted_loss(adjuster, predictions.requires_grad_(), batch), predictions)
+    for chunk in _row_chunks(batch, points_per_chunk):
+        _run(network, batch.inputs_at(chunk), mixed_precision).backward(residual[chunk])
+    return predictions.detach()
 
 
 def _adjusted_chunks(

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 
-from iga_nerfstudio.adjustment import Blocks
+from iga_nerfstudio.adjustment import Axes, Blocks
 from iga_nerfstudio.evaluation.squares import side_of_squares
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
@@ -30,7 +30,7 @@ class Task(ABC, Generic[AnyConfig]):
         device: Where it runs.
         sizes: ``(d, C)``: coordinates per point and values per point.
         metric: What decides which model is best; higher is better.
-        grouping: All groups of the data.
+        grouping: All groups of the data, or the axes of its grid, to adjust along.
         batches: Where training steps get their data.
     """
 
@@ -38,7 +38,7 @@ class Task(ABC, Generic[AnyConfig]):
     device: torch.device
     sizes: tuple[int, int]
     metric: str
-    grouping: Blocks
+    grouping: Blocks | Axes
     batches: Batches
 
     def __init__(self, config: AnyConfig) -> None:

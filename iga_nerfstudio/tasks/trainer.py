@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from iga_nerfstudio.adjustment import Blocks
+from iga_nerfstudio.adjustment import Axes, AxesAdjuster, Blocks, InductiveGradientAdjuster
 from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.stopping import stop_on_signals
@@ -20,7 +20,7 @@ from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.optimizers import build_optimizer, build_schedule
 from iga_nerfstudio.tasks.samples import Batches
-from iga_nerfstudio.tasks.setup import build_adjuster, chunk_size, initial_network, validate
+from iga_nerfstudio.tasks.setup import build_adjuster, build_axes_adjuster, chunk_size, initial_network, validate
 from iga_nerfstudio.tasks.step import accumulate_gradient
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -64,7 +64,7 @@ class Trainer:
         config: Settings of the run.
         sizes: ``(d, C)``: coordinates per point and values per point.
         batches: Where steps get their data; on the device that ``config.machine`` names.
-        grouping: All groups of the data; batches may bring their own.
+        grouping: All groups of the data, of which batches may bring some; or the axes of a grid, to adjust along.
         evaluate: Metrics of the network on all of the data.
         metric: The one that decides which model is best; higher is better.
         checkpoints: Where to save, or None to keep everything in memory.
@@ -79,7 +79,7 @@ class Trainer:
         config: TaskConfig,
         sizes: tuple[int, int],
         batches: Batches,
-        grouping: Blocks,
+        grouping: Blocks | Axes,
         evaluate: Callable[[CoordinateMLP], dict[str, float]],
         metric: str,
         checkpoints: Checkpoints | None = None,
@@ -93,7 +93,11 @@ class Trainer:
         self._run = cast(nn.Module, torch.compile(self.network)) if config.machine.compile else self.network
         self.optimizer = build_optimizer(config.optimizer, config.network, self.network)
         self.schedule = build_schedule(config.schedule, self.optimizer, config.max_num_iterations)
-        self.adjuster = build_adjuster(config, self.network, grouping, batches.num_groups)
+        self.adjuster: InductiveGradientAdjuster | AxesAdjuster
+        if isinstance(grouping, Axes):
+            self.adjuster = build_axes_adjuster(config, self.network, grouping)
+        else:
+            self.adjuster = build_adjuster(config, self.network, grouping, batches.num_groups)
         self.batches = batches
         self.best = Best()
         self.record = Record()

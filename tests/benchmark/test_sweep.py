@@ -71,6 +71,11 @@ def test_no_setting_takes_up_a_training_of_another(kind: Any) -> None:
         assert (Training({}, square, config).key == key) == same, name
 
 
+def test_a_setting_that_came_later_leaves_the_trainings_before_it_their_keys() -> None:
+    assert "grouping" not in as_plain(ImageConfig())
+    assert as_plain(ImageConfig(grouping="axes"))["grouping"] == "axes"
+
+
 def test_nor_does_one_of_nerfstudios() -> None:
     config: TrainerConfig = iga_nerf_tiny.config
     plain = as_plain(config)

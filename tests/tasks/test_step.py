@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment import (
+    Axes,
+    AxesAdjuster,
     Blocks,
     Grouping,
     InductiveGradientAdjuster,
@@ -74,6 +76,26 @@ def test_chunks_in_float64_for_any_shape(height: int, width: int, patch: int, ch
     chunked = step(network, batch, chunk, end=2, representative=representative)
     # float32 somewhere in between would show at 1e-7.
     assert (chunked - whole).norm() <= 1e-11 * whole.norm()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_chunks_along_axes_add_up_to_the_whole_step(broken: bool) -> None:
+    torch.manual_seed(1)
+    network = build_network(NetworkConfig("pe", hidden_dim=8, hidden_layers=2), 2, 3).double()
+    plain = image_batch()
+    batch = Batch(plain.inputs.double(), plain.target.double(), plain.grouping)
+    found = []
+    for chunk in (10_000, 70):
+        adjuster = AxesAdjuster(network, Axes((20, 30)), 5)
+        if broken:
+            adjuster.adjusters[1].readout = lambda outputs: outputs.sum(-1) * torch.nan
+        network.zero_grad()
+        prediction = accumulate_gradient(network, adjuster, batch, chunk)
+        assert torch.allclose(prediction, network(batch.inputs))
+        assert adjuster.diagnostics.adjusted is not broken
+        found.append(gradient(network))
+    assert (found[1] - found[0]).norm() <= 1e-11 * found[0].norm()
+    assert ((found[0] - step(network, batch, 10_000, end=0)).norm() < 1e-11 * found[0].norm()) == broken
 
 
 @pytest.mark.parametrize("points_per_chunk", [10_000, 300])

@@ -51,14 +51,16 @@ def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["muon", "adam", "sgd"])
-@pytest.mark.parametrize("patches_per_batch", [None, 10])
+@pytest.mark.parametrize("batches", [{}, {"patches_per_batch": 10}, {"grouping": "axes", "patch_size": None}])
 @pytest.mark.parametrize("adjustment", [{"representative": "random"}, {"refresh_interval": 3}, {"enabled": False}])
 def test_a_resumed_run_is_the_uninterrupted_one(
-    tmp_path: Path, kind: str, patches_per_batch: int | None, adjustment: dict[str, object]
+    tmp_path: Path, kind: str, batches: dict[str, object], adjustment: dict[str, object]
 ) -> None:
+    if batches.get("grouping") == "axes":
+        adjustment = {name: value for name, value in adjustment.items() if name != "representative"}
     settings = config(
         optimizer=OptimizerConfig(kind),  # type: ignore[arg-type]
-        patches_per_batch=patches_per_batch,
+        **batches,
         adjustment=replace(TaskAdjustmentConfig(end=5), **adjustment),  # type: ignore[arg-type]
     )
     whole = ImageTask(settings, picture()).trainer()
@@ -227,6 +229,12 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         ({"patches_per_batch": 4}, "batch of 4 groups"),
         ({"patches_per_batch": 49, "adjustment": TaskAdjustmentConfig(enabled=False)}, "cannot be drawn from 48"),
         ({"patch_size": 25}, "larger than the grid"),
+        ({"grouping": "axes"}, "patch_size=4 has no meaning with grouping=axes"),
+        (
+            {"grouping": "axes", "patch_size": None, "adjustment": TaskAdjustmentConfig(representative="middle")},
+            "own rep",
+        ),
+        ({"grouping": "axes", "patch_size": None, "adjustment": TaskAdjustmentConfig(end=24)}, "Lower end to 23"),
         ({"render_scale": 0.0}, "render_scale"),
     ],
 )
@@ -301,6 +309,8 @@ def test_the_automatic_balance_goes_by_the_groups_of_a_batch() -> None:
     assert (whole.end, whole.power) == (10, 0.7)  # 24x32 pixels in patches of 2x2
     batch = ImageTask(replace(own, patches_per_batch=60), picture()).trainer().adjuster
     assert (batch.end, batch.power) == (3, 0.7)
+    axes = ImageTask(replace(own, patch_size=None, grouping="axes"), picture()).trainer().adjuster
+    assert (axes.end, axes.power) == (4, 0.7)  # of 24 rows
 
 
 def test_the_record_does_not_follow_later_training() -> None:

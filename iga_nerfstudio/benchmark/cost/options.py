@@ -6,12 +6,13 @@ import copy
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from iga_nerfstudio.adjustment import InductiveGradientAdjuster
 from iga_nerfstudio.benchmark.cost.timing import on
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.tables import table
@@ -122,7 +123,7 @@ class Options(Study):
         task = load_image_task(config)
         trainer = task.trainer()
         if option in ("slow", "rounding"):
-            trainer.adjuster.kernel = "per_sample"
+            cast(InductiveGradientAdjuster, trainer.adjuster).kernel = "per_sample"
         return task, trainer
 
     @classmethod
@@ -148,9 +149,9 @@ points at once; *rounding* the same from weights that differ by 1e-7.
 def _exact_gradient(task: ImageTask, network: CoordinateMLP) -> Tensor:
     """Paper Eq. 4 in float64 by per-sample Jacobians and a full eigendecomposition, all points at once."""
     double = copy.deepcopy(network).double()
-    adjuster = build_adjuster(task.config, double, task.grouping, task.batches.num_groups)
-    adjuster.kernel, adjuster.eigen_method = "per_sample", "dense"
     batch = task.batches.next()
+    adjuster = build_adjuster(task.config, double, batch.grouping, task.batches.num_groups)
+    adjuster.kernel, adjuster.eigen_method = "per_sample", "dense"
     inputs, target = batch.inputs.double(), batch.target.double()
     mse_loss(adjuster(double(inputs), inputs, target), target).backward()
     return _gradient(double)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -36,7 +36,8 @@ class Training:
 
 def _of(task: Task[Any]) -> Training:
     trainer = task.trainer()
-    return Training(trainer.step, trainer.adjuster, [(trainer.network, len(trainer.batches.next().inputs))])
+    adjuster = cast(InductiveGradientAdjuster, trainer.adjuster)  # groups, in every workload
+    return Training(trainer.step, adjuster, [(trainer.network, len(trainer.batches.next().inputs))])
 
 
 def _config(paper: Any, enabled: bool, device: Any, seed: int, **adjustment: Any) -> Any:
