@@ -88,9 +88,10 @@ class AxesAdjuster:
 
     With K of all N cells the residual then follows ``dR/dt = -K M R``. Where K is separable, ``K = K_1 x ... x K_d``,
     its eigenvectors are products of the axes' and M has the same ones. That of eigenvalue ``l_i m_j`` (two axes) gets
-    ``l_i m_j (s_i + t_j) / 2``, with ``s = (g / l)^power`` up to ``end`` and 1 beyond. So what is coarse along all
-    axes is brought down (raised, under ``"sgd"``) all of the way, what is coarse along one of d by at most 1/d, and
-    what is fine along all stays. M is symmetric and positive definite, and needs d kernels of n_a rows for N cells.
+    ``l_i m_j (s_i + t_j) / 2``, with ``s = (g / l)^power`` up to ``end`` and 1 beyond. So what is coarse along all d
+    axes is slowed down most (under ``"sgd"``, sped up), what is coarse along one of them keeps ``(d - 1) / d`` of its
+    rate at least, and what is fine along all of them stays. M is symmetric and positive
+    definite, and takes d kernels of n_a rows for N cells.
 
     A step for which the kernel of an axis cannot be used, or whose loss gradient is not finite, keeps its plain
     gradient; such steps are counted and logged.
