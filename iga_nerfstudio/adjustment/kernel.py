@@ -351,7 +351,7 @@ def _add_gram(kernel: Tensor, factors: Factors | LookupFactors) -> None:
     elif (n * s) ** 2 * (a + b) <= n * s * a * b + n * n * a * b:
         kernel += _gram_of_points(left, right)
     else:
-        kernel += _gram_of_gradients(left, right)
+        _add_gram_of_gradients(kernel, left, right)
 
 
 def _mirror(kernel: Tensor) -> None:
@@ -415,15 +415,15 @@ def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:
     return torch.cat(blocks)
 
 
-def _gram_of_gradients(left: Tensor, right: Tensor) -> Tensor:
-    """Form the layer's per-sample gradients, some of their rows at a time."""
+def _add_gram_of_gradients(kernel: Tensor, left: Tensor, right: Tensor) -> None:
+    """Form the layer's per-sample gradients, some of their rows at a time; their products up to the diagonal alone."""
     n, _, a = left.shape
-    step = max(1, GRAM_CHUNK // (n * right.shape[2]))
-    kernel = torch.zeros(n, n, device=left.device, dtype=left.real.dtype)
-    for i in range(0, a, step):
-        gradients = torch.einsum("nsa,nsb->nab", left[..., i : i + step], right).flatten(1)
-        kernel += (gradients @ gradients.mH).real
-    return kernel
+    step, rows = max(1, GRAM_CHUNK // (n * right.shape[2])), _gram_rows(kernel)
+    for k in range(0, a, step):
+        gradients = torch.einsum("nsa,nsb->nab", left[..., k : k + step], right).flatten(1)
+        for i in range(0, n, rows):
+            j = i + rows
+            kernel[i:j, :j] += (gradients[i:j] @ gradients[:j].mH).real
 
 
 def _check_rows(

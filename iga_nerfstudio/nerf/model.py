@@ -26,6 +26,7 @@ from iga_nerfstudio.nerf.ray_adjuster import (
     RayAdjustmentConfig,
     build_ray_adjuster,
     diagnostic_metrics,
+    shares_of,
 )
 from iga_nerfstudio.networks import NeRFMLP
 
@@ -36,11 +37,12 @@ class AdjustmentConfig(RayAdjustmentConfig):
 
     granularity: Literal["ray", "sample"] = "ray"
     """What is adjusted: the gradient of the rendered ray colours, or of every sample's raw outputs."""
-    kernel_of: Literal["samples", "visible", "rays"] = "samples"
-    """What the kernel is of: the representatives' readouts (the paper's); the same times the opacity of their rays
-    ("visible"); or the rendered colours of the rays, through the samples that represent them, exactly so with
-    num_representatives as large as a ray has samples. Under the latter two, rays that see nothing have no part in the
-    kernel, and what teaches them emptiness is left as it is; under the last the readout is left aside."""
+    kernel_of: Literal["samples", "visible", "rays"] = "visible"  # type: ignore[assignment]
+    """What the kernel is of: the representatives' readouts times the opacity of their rays ("visible"), by which rays
+    that see nothing have no part in it, and what teaches them emptiness is left as it is; the readouts alone, as in the
+    paper ("samples"), which on scenes of little but empty space does harm; or the rendered colours of the rays
+    ("rays"), through the samples that represent them, exactly so with num_representatives as large as a ray has
+    samples: the readout is then left aside."""
 
 
 @dataclass
@@ -209,10 +211,7 @@ class IGANerfModel(AdjustedRays, Model):
             self.latest_points = self.bounds.to_world(inputs[0].detach().reshape(-1, 3))
             if self.config.adjustment.kernel_of == "rays":
                 return inputs, chosen.gather(self._colour_gradients(raw, samples))
-            if self.config.adjustment.kernel_of == "visible":
-                opacity = scores.sum(-1)
-                return inputs, opacity if chosen.weights is None else chosen.weights * opacity[:, None]
-            return inputs, chosen.weights
+            return inputs, shares_of(self.config.adjustment.kernel_of, chosen, scores)
 
         return self.adjuster.adjust(values, representatives)
 

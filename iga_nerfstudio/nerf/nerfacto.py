@@ -29,6 +29,7 @@ from iga_nerfstudio.nerf.ray_adjuster import (
     RayAdjustmentConfig,
     build_ray_adjuster,
     diagnostic_metrics,
+    shares_of,
 )
 
 
@@ -155,11 +156,12 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
         outputs = super().get_outputs(ray_bundle)
         if self.training:
             samples, weights = outputs["ray_samples_list"][-1], outputs["weights_list"][-1]
+            settings = self.config.adjustment
 
             def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
                 scores = weights.detach()[..., 0]
                 chosen = self.adjuster.choose((scores.shape[0], scores.shape[1]), scores, scores.device)
-                return self._kernel_inputs(samples, chosen), chosen.weights
+                return self._kernel_inputs(samples, chosen), shares_of(settings.kernel_of, chosen, scores)
 
             outputs["rgb"] = self.adjuster.adjust(outputs["rgb"], representatives)
         return outputs

@@ -14,6 +14,7 @@ from nerfstudio.models.base_model import Model
 from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment import (
+    Chosen,
     InductiveGradientAdjuster,
     Rays,
     require_enough_groups,
@@ -58,6 +59,9 @@ class RayAdjustmentConfig(AdjustmentSettings):
     readout: Literal["activated", "logits", "colours"] = "activated"
     """What the kernel differentiates: the sum of the sigmoids of colour and density (as the authors' code does), the
     sum of the raw outputs, or the sum of the sigmoids of the colour alone."""
+    kernel_of: Literal["samples", "visible"] = "samples"
+    """What the kernel is of: the representatives' readouts, as in the paper ("samples"), or these times the opacity of
+    their rays ("visible"): rays that see nothing then have no part in it."""
     seed: int = 0
     """Seed of random representatives."""
     gather: bool = False
@@ -87,6 +91,23 @@ def build_ray_adjuster(
         seed=settings.seed,
         gather=settings.gather,
     )
+
+
+def shares_of(kernel_of: str, chosen: Chosen, weights: Tensor) -> Tensor | None:
+    """What each representative counts in the kernel's scalar of its ray.
+
+    Args:
+        kernel_of: As in the settings: "samples" or "visible".
+        chosen: Slots ``(n, m)``.
+        weights: The rays' rendering weights, ``(n, p)``; their sums are opacities.
+
+    Returns:
+        ``(n, m)``, or ``(n,)`` for one representative a ray; None if all count alike.
+    """
+    if kernel_of == "samples":
+        return chosen.weights
+    opacity = weights.sum(-1)
+    return opacity if chosen.weights is None else chosen.weights * opacity[:, None]
 
 
 def require_enough_rays(adjuster: InductiveGradientAdjuster, attributes: TrainingCallbackAttributes) -> None:
