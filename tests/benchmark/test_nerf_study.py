@@ -148,9 +148,10 @@ def test_truth_and_rendering_are_found_in_every_methods_pictures(tmp_path: Path)
 
 
 def test_scenes_of_the_paper_have_their_settings() -> None:
-    assert scene_settings("ficus") == {"--pipeline.model.adjustment.end": 30}
+    samples = {"--pipeline.model.adjustment.kernel-of": "samples"}
+    assert scene_settings("ficus") == {"--pipeline.model.adjustment.end": 30} | samples
     others = ("ship", "materials", "chair", "hotdog", "drums", "mic", "lego")
-    assert all(scene_settings(scene) == {"--pipeline.model.adjustment.end": 25} for scene in others)
+    assert all(scene_settings(scene) == {"--pipeline.model.adjustment.end": 25} | samples for scene in others)
     assert scene_settings("garden") == {}
 
 
@@ -163,7 +164,7 @@ def command_of(study: Nerf) -> str:
 def test_the_full_preset_is_the_papers() -> None:
     full = replace(PRESETS["full"], data=(Path("data/ficus"),))
     assert {name: getattr(full, name) for name in FULL} == FULL
-    assert (full.downscale_factors, full.methods, full.seeds) == ((2,), ("iga-nerf-plain", "iga-nerf"), (42,))
+    assert (full.downscale_factors, full.methods, full.seeds) == ((2,), ("iga-nerf-plain", "iga-nerf-paper"), (42,))
     command = command_of(full)
     assert command.startswith("ns-train iga-nerf --data data/ficus ")
     assert command.endswith(" iga-blender --downscale-factor 2 --test-skip 8")

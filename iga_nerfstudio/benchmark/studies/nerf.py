@@ -332,7 +332,7 @@ PRESETS = {
     "smoke": Nerf(tyro.MISSING, (1,), ("iga-nerf-tiny", "iga-nerf-tiny-plain"), 5, None, "own", 1, 0, (42,)),
     "cpu": Nerf(tyro.MISSING),
     "full": Nerf(
-        *(tyro.MISSING, (2,), ("iga-nerf-plain", "iga-nerf"), 200_000, None, "own", 8, 3, (42,), 250_000),
+        *(tyro.MISSING, (2,), ("iga-nerf-plain", "iga-nerf-paper"), 200_000, None, "own", 8, 3, (42,), 250_000),
         device=default_device(),
     ),
 }
