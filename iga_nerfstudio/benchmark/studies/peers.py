@@ -80,7 +80,7 @@ _SMALL_NERFACTO = (
     | {_RAYS: 1024}
 )
 
-_VISIBLE = {_KERNEL: "visible"}
+_VISIBLE: Options = {_KERNEL: "visible"}
 _NERF = Method("iga-nerf", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)
 
 METHODS: dict[str, Method] = {
