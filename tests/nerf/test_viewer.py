@@ -176,8 +176,8 @@ def test_what_cannot_be_is_answered_and_put_back(
     panel = panel_of(pipeline, server)
     before = getattr(pipeline.model.adjuster, name)
     panel._controls[name].value = value
-    eventually(lambda: panel._message.visible)
-    assert message in panel._message.content
+    eventually(lambda: message in panel._message.content)
+    assert panel._message.visible
     assert getattr(pipeline.model.adjuster, name) == panel._controls[name].value == before
     train(pipeline, 1)  # goes on
     panel._controls["end"].value = 4
