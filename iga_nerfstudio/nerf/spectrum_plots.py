@@ -5,9 +5,12 @@ from __future__ import annotations
 import plotly.graph_objects as go
 
 from iga_nerfstudio.adjustment.history import Spectrum
+from iga_nerfstudio.colours import OKABE_ITO
 
-# Colours: before, after, target.
-BEFORE, AFTER, TARGET = "#8ab4f8", "#ffd369", "#f28b82"
+# Those that are seen on the viewer's dark ground.
+BEFORE, AFTER = OKABE_ITO["sky blue"], OKABE_ITO["orange"]
+TARGET, RANK = OKABE_ITO["reddish purple"], OKABE_ITO["bluish green"]
+_GRID = "#444444"
 
 
 def spectrum_figure(spectrum: Spectrum | None) -> go.Figure:
@@ -40,7 +43,7 @@ def history_figure(spectra: list[Spectrum]) -> go.Figure:
     figure.add_scatter(x=steps, y=leading, name="largest", line={"color": BEFORE})
     figure.add_scatter(x=steps, y=[spectrum.target for spectrum in spectra], name="target", line={"color": TARGET})
     ranks = [spectrum.effective_rank for spectrum in spectra]
-    figure.add_scatter(x=steps, y=ranks, name="effective rank", line={"color": AFTER, "dash": "dot"})
+    figure.add_scatter(x=steps, y=ranks, name="effective rank", line={"color": RANK, "dash": "dot"})
     return figure
 
 
@@ -48,12 +51,14 @@ def _figure(title: str, x_title: str) -> go.Figure:
     return go.Figure(
         layout={
             "title": {"text": title, "font": {"size": 13}},
-            "template": "plotly_dark",
+            # plotly's own would be most of every message.
+            "template": "none",
             "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "#111111",
             "margin": {"l": 45, "r": 10, "t": 30, "b": 35},
-            "font": {"size": 10},
-            "xaxis": {"title": {"text": x_title}},
-            "yaxis": {"type": "log", "exponentformat": "power"},
+            "font": {"size": 10, "color": "#eeeeee"},
+            "xaxis": {"title": {"text": x_title}, "gridcolor": _GRID, "zeroline": False},
+            "yaxis": {"type": "log", "exponentformat": "power", "gridcolor": _GRID},
             "legend": {"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
         }
     )
