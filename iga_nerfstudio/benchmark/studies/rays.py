@@ -39,7 +39,7 @@ class Variant:
 VARIANTS = {
     "plain": Variant("no adjustment", {"enabled": False}),
     "heaviest": Variant("the sample of largest weight, as in the paper", {"kernel_of": "samples"}),
-    "visible": Variant("the same, times the opacity of its ray: the default", {}),
+    "visible": Variant("the sample of largest weight, times the opacity of its ray: the default", {}),
     "rays": Variant("the rendered colours of the rays, exactly", {"kernel_of": "rays", "num_representatives": FINE}),
     "rays-8": Variant(
         "the rendered colours through the 8 heaviest samples", {"kernel_of": "rays", "num_representatives": 8}
@@ -144,7 +144,7 @@ class Rays(Study):
         parts = [
             f"""## {", ".join(figures["data"])}, {figures["max_num_iterations"]} steps
 
-Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, every {figures["test_skip"]}th test view; fields \
+Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, one of {figures["test_skip"]} test views; fields \
 of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays a step, {COARSE} + {FINE - COARSE} \
 samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figures["seeds"]))}.
 
