@@ -82,9 +82,9 @@ def history_words(spectra: list[Spectrum]) -> str:
         return ""
     first, last = spectra[0], spectra[-1]
     return (
-        f"From step {first.step} to {last.step}: largest eigenvalue {_short(first.eigenvalues[0])} to "
-        f"{_short(last.eigenvalues[0])}, target {_short(first.target)} to {_short(last.target)}, effective rank (about "
-        f"how many directions the kernel spreads over) {first.effective_rank:.1f} to {last.effective_rank:.1f}."
+        f"Step {first.step} → {last.step}: largest eigenvalue {_short(first.eigenvalues[0])} → "
+        f"{_short(last.eigenvalues[0])}, target {_short(first.target)} → {_short(last.target)}, effective rank (about "
+        f"how many directions the kernel spreads over) {first.effective_rank:.1f} → {last.effective_rank:.1f}."
     )
 
 

@@ -27,7 +27,8 @@ def spectrum_figure(spectrum: Spectrum | None) -> go.Figure:
             x=numbers, y=spectrum.rebalanced.tolist(), name="after", line={"color": AFTER}, mode="lines+markers"
         )
         if spectrum.target == spectrum.target:
-            figure.add_hline(spectrum.target, line_dash="dot", line_color=TARGET, annotation_text="target")
+            target = [spectrum.target] * len(numbers)
+            figure.add_scatter(x=numbers, y=target, name="target", line={"color": TARGET, "dash": "dot"})
     return figure
 
 
@@ -43,7 +44,7 @@ def history_figure(spectra: list[Spectrum]) -> go.Figure:
     figure.add_scatter(x=steps, y=leading, name="largest", line={"color": BEFORE})
     figure.add_scatter(x=steps, y=[spectrum.target for spectrum in spectra], name="target", line={"color": TARGET})
     ranks = [spectrum.effective_rank for spectrum in spectra]
-    figure.add_scatter(x=steps, y=ranks, name="effective rank", line={"color": RANK, "dash": "dot"})
+    figure.add_scatter(x=steps, y=ranks, name="rank", line={"color": RANK, "dash": "dot"})
     return figure
 
 

@@ -61,7 +61,7 @@ class AdjustmentPanel(ViewerControl):
         self._points = points
         self._representatives = representatives
         self._changes: queue.Queue[str] = queue.Queue()
-        # During or after which step each setting was changed, and why one was not.
+        # After which step each setting was changed, and why one was not.
         self._changed_at: dict[str, int] = {}
         self._refusal = ""
 
@@ -139,7 +139,7 @@ class AdjustmentPanel(ViewerControl):
             with self._between_steps():
                 self._reconfigure({name: value})
                 step = self._adjuster.diagnostics.step
-                self._changed_at[name] = self._trainer.step
+                self._changed_at[name] = self._last_step
         except ValueError as error:
             time.sleep(0.1)  # until viser has told the others
             self._controls[name].value = current
@@ -157,12 +157,17 @@ class AdjustmentPanel(ViewerControl):
         require_enough_groups(rays, end, self._adjuster.rule)
         self._adjuster.reconfigure(**changes)
 
+    @property
+    def _last_step(self) -> int:
+        # Other trainers than ours tell it a little too early.
+        return int(getattr(self._trainer, "last_step" if hasattr(self._trainer, "last_step") else "step"))
+
     def _pending(self) -> list[str]:
-        """What was changed and no step has been begun with."""
+        """What was changed and no step has been taken with."""
         return [
             f"{SETTINGS[name][0]} {_shown(control.value)}"
             for name, control in self._controls.items()
-            if control.value != getattr(self._adjuster, name) or self._changed_at.get(name, -1) >= self._trainer.step
+            if control.value != getattr(self._adjuster, name) or self._changed_at.get(name) == self._last_step
         ]
 
     def _show_message(self) -> None:

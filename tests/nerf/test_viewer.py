@@ -59,7 +59,7 @@ def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
 def panel_of(pipeline: Any, server: viser.ViserServer, training: bool = True) -> AdjustmentPanel:
     viewer = SimpleNamespace(
         viser_server=server,
-        trainer=SimpleNamespace(training_state="training", step=0) if training else None,
+        trainer=SimpleNamespace(training_state="training", last_step=0) if training else None,
         train_lock=FairLock() if training else threading.Lock(),
         pipeline=pipeline,
         stats_markdown=server.gui.add_markdown("Step: 0"),
@@ -107,7 +107,7 @@ def test_a_change_waits_for_the_step_in_progress(make_pipeline: PipelineFactory,
     eventually(lambda: pipeline.model.adjuster.end == 2)
 
 
-def test_a_change_is_pending_until_a_step_is_begun_with_it(
+def test_a_change_is_pending_until_a_step_is_taken_with_it(
     make_pipeline: PipelineFactory, server: viser.ViserServer
 ) -> None:
     pipeline = make_pipeline()
@@ -124,7 +124,7 @@ def test_a_change_is_pending_until_a_step_is_begun_with_it(
     assert panel._message.content == "**Pending**: Adjust off, End 2; applied once training is resumed."
     # The numbers are still of the settings that the step had.
     assert panel._words.content == f"{before} **Switched off since then.**"
-    panel._trainer.training_state, panel._trainer.step = "training", 1
+    panel._trainer.training_state, panel._trainer.last_step = "training", 1
     panel._update()
     assert not panel._message.visible
 
@@ -206,15 +206,15 @@ def test_plots_and_points_follow_the_training(
     train(pipeline, 3)
     panel._update()
     values = pipeline.model.adjuster.diagnostics.eigenvalues
-    before, after = panel._plot.figure.data
+    before, after, target = panel._plot.figure.data
     assert np.allclose(before.y, values)
     assert np.allclose(after.y, values[6])
-    assert panel._plot.figure.layout.shapes[0].y0 == pytest.approx(values[6].item())
+    assert np.allclose(target.y, values[6])
     assert f"**6 eigenvalues** between {_short(values[0])} and {_short(values[5])}" in panel._words.content
     panel._plot_of.value = "history"
     panel._update()
     assert list(panel._plot.figure.data[0].x) == [1, 2, 3]
-    assert panel._words.content.startswith("From step 1 to 3:")
+    assert panel._words.content.startswith("Step 1 → 3:")
     assert pipeline.model.latest_points.shape == (48, 3)
     clouds: list[np.ndarray] = []
     monkeypatch.setattr(server.scene, "add_point_cloud", lambda _name, points, **_look: clouds.append(points))
@@ -254,7 +254,7 @@ def test_figures_without_anything_to_show_are_empty() -> None:
     assert spectrum_figure(None).data == ()
     assert [len(line.y) for line in history_figure([]).data] == [0, 0, 0]
     failed = Spectrum(1, 1, 2, torch.tensor([3.0, 2.0, 0.0]), float("nan"), 1.5, 1)
-    assert spectrum_figure(failed).layout.shapes == ()
+    assert [line.name for line in spectrum_figure(failed).data] == ["before", "after"]
 
 
 def spectrum(values: list[float], start: int = 1, target: float = 16.0, power: float = 1.0) -> Spectrum:
@@ -285,7 +285,7 @@ def test_numbers_are_put_into_words(shown: Spectrum | None, words: str, make_pip
 def test_the_history_is_put_into_words() -> None:
     assert history_words([]) == ""
     words = history_words([spectrum([0.02, 0.01, 0.0001], target=1e-4), spectrum([4e12, 1.0])])
-    assert words.startswith("From step 7 to 7: largest eigenvalue 0.02 to 4e12, target 0.0001 to 16, effective rank")
+    assert words.startswith("Step 7 → 7: largest eigenvalue 0.02 → 4e12, target 0.0001 → 16, effective rank")
 
 
 def test_messages_are_small() -> None:
