@@ -27,8 +27,9 @@ def spectrum_figure(spectrum: Spectrum | None) -> go.Figure:
             x=numbers, y=spectrum.rebalanced.tolist(), name="after", line={"color": AFTER}, mode="lines+markers"
         )
         if spectrum.target == spectrum.target:
-            target = [spectrum.target] * len(numbers)
-            figure.add_scatter(x=numbers, y=target, name="target", line={"color": TARGET, "dash": "dot"})
+            # Wider than the others, which it lies under.
+            ends, target = [0, len(numbers) + 1], [spectrum.target] * 2
+            figure.add_scatter(x=ends, y=target, name="target", mode="lines", line={"color": TARGET, "dash": "dot"})
     return figure
 
 

@@ -92,7 +92,7 @@ class AdjustmentPanel(ViewerControl):
             self._plot_of = gui.add_dropdown("Plot", tuple(PLOTS), hint=PLOT_HINT)
             self._words = gui.add_markdown("")
             # One for both: viser draws what a closed folder holds too wide for the panel when it is opened.
-            self._plot = gui.add_plotly(spectrum_figure(None), aspect=0.7)
+            self._plot = gui.add_plotly(spectrum_figure(None), aspect=0.6)
             with gui.add_folder("More", expand_by_default=False):
                 if self._controls:
                     self._controls = self._controls | self._add_controls("start", "representative", "refresh_interval")

@@ -255,11 +255,12 @@ def test_a_saved_run_shows_its_history(browser: Any, training: Training, tmp_pat
 
 
 @pytest.mark.skipif(not PICTURES, reason="makes the docs' picture, which takes minutes (IGA_PICTURES)")
+@pytest.mark.timeout(1800)
 def test_the_picture_of_a_trained_scene(browser: Any, tmp_path: Path) -> None:
     scene = write_demo_scene(tmp_path / "scene", resolution=64, num_train=48, num_val=1, num_test=1)
     training = Training(scene, tmp_path)
     try:
-        training.wait_for(lambda: re.search(r"^3000 \(", training.log, re.MULTILINE), seconds=400)
+        training.wait_for(lambda: re.search(r"^6000 \(", training.log, re.MULTILINE), seconds=1200)
         page = open_page(browser, training)
         # Training leaves a busy machine no time for a sharp frame.
         page.get_by_role("button", name="Pause Training").click()
