@@ -7,13 +7,10 @@ from torch import Tensor
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster
 from iga_nerfstudio.adjustment.history import Spectrum
 
-ABOUT = (
-    "Every step's gradient is rescaled so that what the network learns fastest, the largest eigenvalues of its "
-    "tangent kernel (eNTK), no longer keeps it from fine detail."
-)
+ABOUT = "Rescales every step's gradient so that what is learned fastest no longer holds back fine detail."
 # Label and hint of each setting, by the names of InductiveGradientAdjuster.reconfigure.
 SETTINGS = {
-    "enabled": ("Adjust gradients", "Off is plain training: no kernel is computed, and the plots stand still."),
+    "enabled": ("Adjust", "Off is plain training: no kernel is computed, and the plots stand still."),
     "end": (
         "End",
         "Number of the last eigenvalue that is balanced. Larger acts more strongly on fine detail; 0 is plain "
@@ -33,10 +30,12 @@ SETTINGS = {
         "Adjust every that many steps. The steps between are plain training, and faster.",
     ),
 }
-NO_VIEW = (
-    "`error` is 0 here: the camera stands at no training view that it could be compared with. Click the picture of a "
-    "training camera, or:"
+PLOTS = ("spectrum", "history")
+PLOT_HINT = (
+    "spectrum: the leading eigenvalues of the network's tangent kernel (eNTK) at the latest step, before and after the "
+    "adjustment. history: how they went since training began."
 )
+NO_VIEW = "`error` is 0 here: the camera stands at no training view that it could be compared with."
 
 
 def summary(adjuster: InductiveGradientAdjuster, spectrum: Spectrum | None) -> str:
@@ -54,7 +53,7 @@ def summary(adjuster: InductiveGradientAdjuster, spectrum: Spectrum | None) -> s
     sentences = [
         _balance(spectrum),
         f"Steps left unadjusted so far: {spectrum.steps_unadjusted} ({reasons})." if reasons else "",
-        "" if adjuster.enabled else "**Switched off since.**",
+        "" if adjuster.enabled else "**Switched off since then.**",
     ]
     return " ".join(filter(None, sentences))
 
@@ -63,14 +62,13 @@ def _balance(spectrum: Spectrum) -> str:
     balanced = slice(spectrum.start - 1, spectrum.end)
     before, after = spectrum.eigenvalues[balanced], spectrum.rebalanced[balanced]
     if spectrum.target != spectrum.target or not len(before):  # NaN
-        return f"**Step {spectrum.step}** was left unadjusted."
+        return "The latest step was left unadjusted."
     way = "brought" if spectrum.power == 1 else f"brought {spectrum.power:.0%} of the way, on a logarithmic scale,"
     apart, still_apart = (float(values[0] / values[-1]) for values in (before, after))
-    now = "at one speed" if spectrum.power == 1 else f"up to {_short(still_apart)} times as fast"
+    now = "go at one speed" if spectrum.power == 1 else f"are {_short(still_apart)} times as fast"
     return (
-        f"**Step {spectrum.step}**: {len(before)} eigenvalues between {_short(before[0])} and {_short(before[-1])} are "
-        f"{way} to {_short(spectrum.target)}. Patterns learned up to {_short(apart)} times as fast as others are now "
-        f"learned {now}."
+        f"**{len(before)} eigenvalues** between {_short(before[0])} and {_short(before[-1])} are {way} to "
+        f"{_short(spectrum.target)}: patterns learned {_short(apart)} times as fast as others now {now}."
     )
 
 
@@ -84,10 +82,9 @@ def history_words(spectra: list[Spectrum]) -> str:
         return ""
     first, last = spectra[0], spectra[-1]
     return (
-        f"From step {first.step} to {last.step}, the largest eigenvalue went from {_short(first.eigenvalues[0])} to "
-        f"{_short(last.eigenvalues[0])}, the target from {_short(first.target)} to {_short(last.target)}, and the "
-        f"effective rank, over about how many directions the kernel is spread, from {first.effective_rank:.1f} to "
-        f"{last.effective_rank:.1f}."
+        f"Step {first.step} → {last.step}: largest eigenvalue {_short(first.eigenvalues[0])} → "
+        f"{_short(last.eigenvalues[0])}, target {_short(first.target)} → {_short(last.target)}, effective rank (about "
+        f"how many directions the kernel spreads over) {first.effective_rank:.1f} → {last.effective_rank:.1f}."
     )
 
 

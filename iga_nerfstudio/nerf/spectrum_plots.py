@@ -19,7 +19,7 @@ def spectrum_figure(spectrum: Spectrum | None) -> go.Figure:
     Args:
         spectrum: What to show; empty axes if None.
     """
-    figure = _figure("eNTK spectrum", "eigenvalue number")
+    figure = _figure("eigenvalue number")
     if spectrum is not None:
         numbers = list(range(1, len(spectrum.eigenvalues) + 1))
         figure.add_scatter(x=numbers, y=spectrum.eigenvalues.tolist(), name="before", line={"color": BEFORE})
@@ -27,7 +27,9 @@ def spectrum_figure(spectrum: Spectrum | None) -> go.Figure:
             x=numbers, y=spectrum.rebalanced.tolist(), name="after", line={"color": AFTER}, mode="lines+markers"
         )
         if spectrum.target == spectrum.target:
-            figure.add_hline(spectrum.target, line_dash="dot", line_color=TARGET)
+            # Wider than the others, which it lies under.
+            ends, target = [0, len(numbers) + 1], [spectrum.target] * 2
+            figure.add_scatter(x=ends, y=target, name="target", mode="lines", line={"color": TARGET, "dash": "dot"})
     return figure
 
 
@@ -37,20 +39,19 @@ def history_figure(spectra: list[Spectrum]) -> go.Figure:
     Args:
         spectra: What to show, oldest first.
     """
-    figure = _figure("history", "adjusted step")
+    figure = _figure("adjusted step")
     steps = [spectrum.step for spectrum in spectra]
     leading = [float(spectrum.eigenvalues[0]) for spectrum in spectra]
     figure.add_scatter(x=steps, y=leading, name="largest", line={"color": BEFORE})
     figure.add_scatter(x=steps, y=[spectrum.target for spectrum in spectra], name="target", line={"color": TARGET})
     ranks = [spectrum.effective_rank for spectrum in spectra]
-    figure.add_scatter(x=steps, y=ranks, name="effective rank", line={"color": RANK, "dash": "dot"})
+    figure.add_scatter(x=steps, y=ranks, name="rank", line={"color": RANK, "dash": "dot"})
     return figure
 
 
-def _figure(title: str, x_title: str) -> go.Figure:
+def _figure(x_title: str) -> go.Figure:
     return go.Figure(
         layout={
-            "title": {"text": title, "font": {"size": 13}},
             # plotly's own would be most of every message.
             "template": "none",
             "paper_bgcolor": "rgba(0,0,0,0)",
@@ -58,7 +59,7 @@ def _figure(title: str, x_title: str) -> go.Figure:
             "margin": {"l": 45, "r": 10, "t": 30, "b": 35},
             "font": {"size": 10, "color": "#eeeeee"},
             "xaxis": {"title": {"text": x_title}, "gridcolor": _GRID, "zeroline": False},
-            "yaxis": {"type": "log", "exponentformat": "power", "gridcolor": _GRID},
+            "yaxis": {"type": "log", "exponentformat": "power", "gridcolor": _GRID, "nticks": 5},
             "legend": {"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
         }
     )

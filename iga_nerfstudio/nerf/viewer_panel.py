@@ -24,9 +24,9 @@ from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.adjustment.representatives import Representative
 from iga_nerfstudio.nerf.nerfstudio_fixes.departed_clients import survive_departures
 from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
-from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE, begin_at_a_training_view, look_as
+from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE, begin_at_a_training_view, look_from
 from iga_nerfstudio.nerf.nerfstudio_fixes.frames import render_between_steps
-from iga_nerfstudio.nerf.panel_words import ABOUT, NO_VIEW, SETTINGS, history_words, summary
+from iga_nerfstudio.nerf.panel_words import ABOUT, NO_VIEW, PLOT_HINT, PLOTS, SETTINGS, history_words, summary
 from iga_nerfstudio.nerf.view_error import nearest_view
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -61,7 +61,7 @@ class AdjustmentPanel(ViewerControl):
         self._points = points
         self._representatives = representatives
         self._changes: queue.Queue[str] = queue.Queue()
-        # During or after which step each setting was changed, and why one was not.
+        # After which step each setting was changed, and why one was not.
         self._changed_at: dict[str, int] = {}
         self._refusal = ""
 
@@ -78,7 +78,8 @@ class AdjustmentPanel(ViewerControl):
         begin_at_a_training_view(viewer)
         self._figures = (spectrum_figure, history_figure)
         gui = self.viser_server.gui
-        self._shown_step = -1
+        self._latest: Spectrum | None = None
+        self._shown = (0, "spectrum")  # adjusted step and plot
         # Above the tabs, where people look first.
         with gui.add_folder("IGA", order=viewer.stats_markdown.order + 0.5):
             gui.add_markdown(ABOUT)
@@ -88,11 +89,10 @@ class AdjustmentPanel(ViewerControl):
             self._to_view = gui.add_button(
                 "Go to the nearest view", visible=False, hint="Moves the camera to the training view nearest to it."
             )
-            self._summary = gui.add_markdown("")
-            self._spectrum_plot = gui.add_plotly(spectrum_figure(None), aspect=0.6)
-            with gui.add_folder("History", expand_by_default=False):
-                self._history_words = gui.add_markdown("")
-                self._history_plot = gui.add_plotly(history_figure([]), aspect=0.75)
+            self._plot_of = gui.add_dropdown("Plot", tuple(PLOTS), hint=PLOT_HINT)
+            self._words = gui.add_markdown("")
+            # One for both: viser draws what a closed folder holds too wide for the panel when it is opened.
+            self._plot = gui.add_plotly(spectrum_figure(None), aspect=0.6)
             with gui.add_folder("More", expand_by_default=False):
                 if self._controls:
                     self._controls = self._controls | self._add_controls("start", "representative", "refresh_interval")
@@ -102,6 +102,7 @@ class AdjustmentPanel(ViewerControl):
                     hint="Draws the representatives: the points of the latest training step that stand for their rays "
                     "in the kernel.",
                 )
+        self._plot_of.on_update(lambda _: self._changes.put("plot"))
         self._to_view.on_click(self._go_to_nearest_view)
         self._show_points.on_update(lambda _: self._draw_points())
         self._update()
@@ -138,7 +139,7 @@ class AdjustmentPanel(ViewerControl):
             with self._between_steps():
                 self._reconfigure({name: value})
                 step = self._adjuster.diagnostics.step
-                self._changed_at[name] = self._trainer.step
+                self._changed_at[name] = self._last_step
         except ValueError as error:
             time.sleep(0.1)  # until viser has told the others
             self._controls[name].value = current
@@ -156,12 +157,17 @@ class AdjustmentPanel(ViewerControl):
         require_enough_groups(rays, end, self._adjuster.rule)
         self._adjuster.reconfigure(**changes)
 
+    @property
+    def _last_step(self) -> int:
+        # Other trainers than ours tell it a little too early.
+        return int(getattr(self._trainer, "last_step" if hasattr(self._trainer, "last_step") else "step"))
+
     def _pending(self) -> list[str]:
-        """What was changed and no step has been begun with."""
+        """What was changed and no step has been taken with."""
         return [
             f"{SETTINGS[name][0]} {_shown(control.value)}"
             for name, control in self._controls.items()
-            if control.value != getattr(self._adjuster, name) or self._changed_at.get(name, -1) >= self._trainer.step
+            if control.value != getattr(self._adjuster, name) or self._changed_at.get(name) == self._last_step
         ]
 
     def _show_message(self) -> None:
@@ -182,7 +188,7 @@ class AdjustmentPanel(ViewerControl):
         while True:
             try:
                 name = self._next_change()
-                if name is not None:
+                if name in self._controls:
                     self._change(name)
                 if self.viser_server.get_clients():
                     self._update()
@@ -192,7 +198,7 @@ class AdjustmentPanel(ViewerControl):
                 logger.exception("IGA: the viewer's panel could not be updated; training goes on.")
 
     def _next_change(self) -> str | None:
-        """A widget that was changed, or None after a while without."""
+        """A widget that was changed, the plot's choice among them; None after a while without."""
         try:
             return self._changes.get(timeout=UPDATE_SECONDS)
         except queue.Empty:
@@ -204,18 +210,22 @@ class AdjustmentPanel(ViewerControl):
         self.viewer.update_step(self.viewer.step)
         self._show_message()
         self._no_view.visible = self._to_view.visible = self._looks_at_no_view()
-        if self._pending():  # the numbers are of the settings before
+        if not self._pending():  # else what the adjuster saw is of other settings than it has
+            self._latest = self._latest_spectrum()
+        latest, plot = self._latest, self._plot_of.value
+        step = 0 if latest is None else latest.step
+        if plot == "spectrum":
+            _write(self._words, summary(self._adjuster, latest))
+        if (step, plot) == self._shown:
             return
-        latest = self._latest_spectrum()
-        _write(self._summary, summary(self._adjuster, latest))
-        if latest is None or latest.step == self._shown_step:
-            return
-        self._shown_step = latest.step
-        spectrum_figure, history_figure = self._figures
-        self._spectrum_plot.figure = spectrum_figure(latest)
-        self._history_plot.figure = history_figure(self._history.spectra)
-        _write(self._history_words, history_words(self._history.spectra))
+        self._shown = step, plot
         self._draw_points()
+        spectrum_figure, history_figure = self._figures
+        if plot == "spectrum":
+            self._plot.figure = spectrum_figure(latest)
+        else:
+            _write(self._words, history_words(self._history.spectra))
+            self._plot.figure = history_figure(self._history.spectra)
 
     def _latest_spectrum(self) -> Spectrum | None:
         """The latest step's, or of a run that is over the last that was recorded."""
@@ -242,7 +252,7 @@ class AdjustmentPanel(ViewerControl):
 
     def _go_to_nearest_view(self, event: Any) -> None:
         index, _ = self._nearest_view(event.client)
-        look_as(event.client.camera, self._cameras[index : index + 1])
+        look_from(event.client.camera, self.viewer, index)
         self._no_view.visible = self._to_view.visible = False
 
     def _draw_points(self) -> None:
