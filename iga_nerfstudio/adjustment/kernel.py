@@ -368,13 +368,18 @@ def _gram_rows(kernel: Tensor) -> int:
     return GRAM_ROWS if kernel.device.type == "cpu" else GRAM_ROWS_GPU
 
 
-def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor) -> None:
-    """One point per sample: some rows at a time, each up to the diagonal, since the rest is its mirror image."""
+def _add_gram_of_rows(kernel: Tensor, *factors: Tensor) -> None:
+    """Add the elementwise product of the factors' Gram matrices, ``(n, a)`` each.
+
+    Some rows at a time, each up to the diagonal, since the rest is its mirror image.
+    """
     step = _gram_rows(kernel)
+    first, *others = factors
     for i in range(0, len(kernel), step):
         j = i + step
-        products = left[i:j] @ left[:j].mH
-        products *= right[i:j] @ right[:j].mH
+        products = first[i:j] @ first[:j].mH
+        for other in others:
+            products *= other[i:j] @ other[:j].mH
         kernel[i:j, :j] += products.real
 
 
@@ -416,14 +421,11 @@ def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _add_gram_of_gradients(kernel: Tensor, left: Tensor, right: Tensor) -> None:
-    """Form the layer's per-sample gradients, some of their rows at a time; their products up to the diagonal alone."""
+    """Form the layer's per-sample gradients, some of their rows at a time."""
     n, _, a = left.shape
-    step, rows = max(1, GRAM_CHUNK // (n * right.shape[2])), _gram_rows(kernel)
-    for k in range(0, a, step):
-        gradients = torch.einsum("nsa,nsb->nab", left[..., k : k + step], right).flatten(1)
-        for i in range(0, n, rows):
-            j = i + rows
-            kernel[i:j, :j] += (gradients[i:j] @ gradients[:j].mH).real
+    step = max(1, GRAM_CHUNK // (n * right.shape[2]))
+    for i in range(0, a, step):
+        _add_gram_of_rows(kernel, torch.einsum("nsa,nsb->nab", left[..., i : i + step], right).flatten(1))
 
 
 def _check_rows(

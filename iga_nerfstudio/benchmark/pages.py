@@ -97,14 +97,13 @@ class Pages:
         return "\n".join(sections) or "Not measured yet.\n"
 
     def _gains(self) -> str:
-        """What the adjustment gains, in every study that says; what two results say alike, once."""
-        rows: dict[tuple[str, ...], str] = {}
+        """What the adjustment gains, in every study that says."""
+        rows = []
         for name, found in self._results.items():
             for path, result in found:
                 link = f"[{path.stem}]({self._places[name].relative_to(self._root)})"
-                for row in KINDS[name].gains(result["figures"]):
-                    rows.setdefault(tuple(row), link)
-        return table(GAINS, [[*row, link] for row, link in rows.items()])
+                rows += [[*row, link] for row in KINDS[name].gains(result["figures"])]
+        return table(GAINS, rows)
 
     def _costs(self) -> str:
         """What the adjustment costs."""
