@@ -17,10 +17,10 @@ def __getattr__(name: str) -> Any:
     if name != "__all__" and name.startswith("__"):
         raise AttributeError(name)
     method = import_module("iga_nerfstudio.adjustment")
-    if name == "__all__":
-        return [*method.__all__, "__version__"]
-    if name in method.__all__:
-        return getattr(method, name)
+    names = {known: getattr(method, known) for known in method.__all__} | {"__all__": [*method.__all__, "__version__"]}
+    globals().update(names)  # from then on they are here as if imported above
+    if name in names:
+        return names[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
