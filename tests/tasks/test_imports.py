@@ -63,7 +63,7 @@ def test_the_method_s_names_come_when_they_are_asked_for() -> None:
 def test_the_tasks_import_where_there_is_no_resource_module() -> None:
     script = (
         "import sys; sys.modules['resource'] = None\n"
-        "from iga_nerfstudio.tasks import cli, run\n"
+        "from iga_nerfstudio.tasks import launch, run\n"
         "print(run.peak_memory_mb(), run.finite({'peak': run.peak_memory_mb()}))"
     )
     assert run(script) == "nan {'peak': None}"
@@ -72,7 +72,7 @@ def test_the_tasks_import_where_there_is_no_resource_module() -> None:
 def test_nobody_s_drawing_backend_is_changed() -> None:
     script = (
         "import matplotlib; matplotlib.use('svg')\n"
-        "from iga_nerfstudio.tasks import cli\n"
+        "from iga_nerfstudio.tasks import launch\n"
         "from iga_nerfstudio.evaluation import figures, meshes\n"
         "print(matplotlib.get_backend())"
     )
