@@ -42,7 +42,7 @@ class Blocked:
         if name.split('.')[0] == 'nerfstudio':
             raise ImportError('blocked: ' + name)
 sys.meta_path.insert(0, Blocked())
-import iga_nerfstudio.tasks.cli
+import iga_nerfstudio.tasks.launch
 """
 
 

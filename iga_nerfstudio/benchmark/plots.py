@@ -73,5 +73,9 @@ def draw_heat_maps(rows: Sequence[Sequence[HeatMap]], path: Path) -> None:
             axis.set_yticks(range(len(tones)), [f"{float(tone):g}" for tone in tones], fontsize="x-small")
             axis.tick_params(labelsize="x-small")
             axis.set_title(title, fontsize="x-small")
+    for row in axes:
+        row[0].set_ylabel("frequency (Hz)", fontsize="x-small")
+    for axis in axes[-1]:
+        axis.set_xlabel("step", fontsize="x-small")
     figure.colorbar(picture, ax=axes, label="relative DFT error (Eq. 6)")
     save(figure, path)

@@ -20,7 +20,6 @@ from nerfstudio.utils.external import TCNN_EXISTS
 from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment import Chosen
-from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf import hash_encoding  # noqa: F401  (registers the table's kernel rule)
 from iga_nerfstudio.nerf.nerfacto_advice import advise, set_for_object
 from iga_nerfstudio.nerf.nerfstudio_fixes.without_lpips import without_lpips
@@ -114,6 +113,9 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
             set_for_object(self.config)
         with without_lpips():
             super().populate_modules()
+        # Here, as nerfstudio's models do: every ns-train imports this file, and torchmetrics takes seconds.
+        from iga_nerfstudio.evaluation.metrics import ImageMetrics
+
         self.image_metrics = ImageMetrics(self.config.lpips_backbone)
         settings = self.config.adjustment
         if self.config.implementation == "tcnn" and TCNN_EXISTS:

@@ -23,10 +23,11 @@ from iga_nerfstudio.adjustment import (
 )
 from iga_nerfstudio.adjustment.history import SpectrumHistory
 from iga_nerfstudio.adjustment.processes import num_processes
-from iga_nerfstudio.adjustment.settings import AdjustmentSettings
+from iga_nerfstudio.adjustment.settings import adjuster_of
 from iga_nerfstudio.nerf.collapse import CollapseWatch
 from iga_nerfstudio.nerf.view_error import error_at_training_view
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
+from iga_nerfstudio.settings import AdjustmentSettings
 
 
 def sum_of_colours(outputs: Tensor) -> Tensor:
@@ -84,7 +85,8 @@ def build_ray_adjuster(
     Raises:
         ValueError: If a setting is invalid.
     """
-    return settings.adjuster(
+    return adjuster_of(
+        settings,
         network,
         Rays(samples_per_ray),
         readout=READOUTS[settings.readout],

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,39 +19,13 @@ from iga_nerfstudio.evaluation.metrics import ImageMetrics, psnr
 from iga_nerfstudio.evaluation.squares import side_of_squares
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
-from iga_nerfstudio.tasks.config import TaskConfig
+from iga_nerfstudio.tasks.config import ImageConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, as_array
 from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Record, Watcher
-
-
-@dataclass
-class ImageConfig(TaskConfig):
-    """Fit an image with a coordinate network."""
-
-    task: ClassVar[str] = "iga-image"
-
-    crop: tuple[int, int, int, int] | None = None
-    """Part of the picture: left, top, width, height in pixels."""
-    size: tuple[int, int] | None = None
-    """Resize to width, height."""
-    max_side: int | None = None
-    """Shrink so that the longer side has at most that many pixels."""
-    max_pixels: int | None = None
-    """Decode files of up to twice that many pixels; Pillow's 89,478,485 if not given. A small file may claim much."""
-    patch_size: int | None = None
-    """Side of a group's patch in pixels; if not given, what comes nearest to the paper's 384 patches."""
-    patches_per_batch: int | None = None
-    """Patches drawn per step; the whole image at every step if not given."""
-    render_scale: float = 1.0
-    """Resolution of the reconstruction, relative to the image's."""
-    lpips_backbone: Path | None = None
-    """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
-    lpips_parity: bool = False
-    """Report LPIPS on [0, 1] too, as the paper's code computes it, under lpips_unscaled."""
 
 
 def automatic_patch_size(height: int, width: int) -> int:

@@ -24,12 +24,11 @@ from iga_nerfstudio.files import write_text
 from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder, release_run_folder
 from iga_nerfstudio.tasks.checkpoints import Checkpoints, save_model
 from iga_nerfstudio.tasks.config import TaskConfig
-from iga_nerfstudio.tasks.config_files import to_yaml
+from iga_nerfstudio.tasks.config_files import CONFIG_FILE, to_yaml
 from iga_nerfstudio.tasks.report import write_report
 from iga_nerfstudio.tasks.task import Fit, Task, best_network, conclude
 from iga_nerfstudio.tasks.trainer import Trainer, Watcher
 
-CONFIG_FILE = "config.yml"
 CHECKPOINTS = "checkpoints"
 MODELS = "models"
 METRICS_FILE = "metrics.json"

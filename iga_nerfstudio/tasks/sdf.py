@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,12 +17,12 @@ from torchmetrics.classification import BinaryJaccardIndex
 
 from iga_nerfstudio.adjustment import Intervals
 from iga_nerfstudio.data.shapes import load_shape
-from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid, as_voxel_grid
+from iga_nerfstudio.data.voxels import VoxelGrid, as_voxel_grid
 from iga_nerfstudio.evaluation.figures import training_curve
 from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, write_mesh
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
-from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
+from iga_nerfstudio.tasks.config import SDFConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups, to_numpy
 from iga_nerfstudio.tasks.setup import chunk_size, require_groups
@@ -31,37 +31,6 @@ from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Record, Watcher
 
 logger = logging.getLogger("iga_nerfstudio")
-
-
-@dataclass
-class SDFConfig(TaskConfig):
-    """Fit a shape with a coordinate network."""
-
-    task: ClassVar[str] = "iga-sdf"
-
-    target: ShapeTarget = "occupancy"
-    """What the network learns: 1 inside and 0 outside, or the signed distance (negative inside)."""
-    resolution: int = 128
-    """Voxels along each side of a mesh's bounding cube; the paper has 512. Voxel files keep their own."""
-    crop: bool = True
-    """Cut occupancy grids down to the shape's box."""
-    group_size: int = 64
-    """Consecutive voxels of the flattened grid that form a group, p; half of the resolution, as the paper's 256 of 512,
-    is a row through half of the box."""
-    groups_per_batch: int = 512
-    """Random groups per step, n; all of them where there are fewer."""
-    num_epochs: int | None = None
-    """Passes over the grid; takes the place of max_num_iterations if given."""
-    cache_dir: Path = Path("outputs/cache")
-    """Folder of sampled meshes, so that each is sampled once."""
-    mesh_scale: float = 1.0
-    """Resolution of the extracted mesh, relative to the grid's."""
-    mesh_format: Literal["ply", "obj", "glb", "stl"] = "ply"
-    """File format of the extracted mesh."""
-    adjustment: TaskAdjustmentConfig = field(
-        default_factory=lambda: TaskAdjustmentConfig(end=7, representative="middle")
-    )
-    """The gradient adjustment."""
 
 
 class ShapeTask(Task[SDFConfig]):

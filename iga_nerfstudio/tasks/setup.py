@@ -8,6 +8,7 @@ import torch
 
 from iga_nerfstudio.adjustment import Blocks, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.adjustment.limits import require_kernel_fits
+from iga_nerfstudio.adjustment.settings import adjuster_of
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
@@ -105,7 +106,7 @@ def build_adjuster(
         rule=config.adjustment.rule or balance_rule(config.optimizer),
         power=power,
     )
-    return settings.adjuster(network, grouping, seed=config.machine.seed)
+    return adjuster_of(settings, network, grouping, seed=config.machine.seed)
 
 
 def require_groups(config: TaskConfig, num_groups: int, option: str) -> None:

@@ -155,17 +155,17 @@ class Trainer:
                 "iga/effective_rank": seen.effective_rank.item(),
                 "iga/steps_unadjusted": float(seen.steps_unadjusted),
             }
-        self._tell(figures, self.record.history)
+        self._log(figures, self.record.history)
 
     def _evaluate_now(self) -> None:
         metrics = self._evaluate(self.network)
-        self._tell(metrics, self.record.evaluations)
+        self._log(metrics, self.record.evaluations)
         if not self.best.metrics or metrics[self._metric] > self.best.metrics[self._metric]:
             # A copy: the weights in the network go on changing.
             weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
             self.best = Best(self.record.steps, metrics, weights)
 
-    def _tell(self, figures: dict[str, float], curves: dict[str, tuple[list[int], list[float]]]) -> None:
+    def _log(self, figures: dict[str, float], curves: dict[str, tuple[list[int], list[float]]]) -> None:
         for name, value in figures.items():
             steps, values = curves.setdefault(name, ([], []))
             steps.append(self.record.steps)

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from iga_nerfstudio.benchmark.paper import scene_settings
-from iga_nerfstudio.benchmark.studies import nerf, peers
+from iga_nerfstudio.benchmark.studies import methods, nerf
+from iga_nerfstudio.benchmark.studies.methods import METHODS, why_not
 from iga_nerfstudio.benchmark.studies.nerf import FULL, PRESETS, Nerf, command_of_run
-from iga_nerfstudio.benchmark.studies.peers import METHODS, why_not
 from iga_nerfstudio.benchmark.study import Figures
 from iga_nerfstudio.benchmark.sweep import train_all
 from iga_nerfstudio.nerf.commands import CommandError, OutOfTimeError, run_command
@@ -187,7 +187,7 @@ def test_runs_at_other_sizes_have_other_folders() -> None:
 
 
 def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda name: None if name == "tinycudann" else object())
+    monkeypatch.setattr(methods, "find_spec", lambda name: None if name == "tinycudann" else object())
     assert why_not("instant-ngp", "cuda") == "needs tinycudann, which is not installed"
     assert why_not("splatfacto", "cpu") == "needs a CUDA GPU"
     assert why_not("splatfacto", "cuda") is None

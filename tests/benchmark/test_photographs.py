@@ -11,7 +11,7 @@ import pytest
 from iga_nerfstudio.benchmark.cli import Comparison
 from iga_nerfstudio.benchmark.studies import ablations, balance, images
 from iga_nerfstudio.benchmark.studies.ablations import Ablations
-from iga_nerfstudio.benchmark.studies.balance import DEFAULT, JUDGED, OTHER_RATES, RATES, WAYS, Balance
+from iga_nerfstudio.benchmark.studies.balance import DEFAULT, JUDGED, OTHER_RATES, RATES, VARIANTS, Balance
 from iga_nerfstudio.benchmark.studies.images import Images
 from iga_nerfstudio.tasks.image import automatic_patch_size
 from tests.benchmark.studies import Pretended, psnr, write_photographs
@@ -113,7 +113,7 @@ class TestBalance:
         train = Pretended(lambda run: psnr(values.get(run["variant"], 20.0)))
         figures = study.settings() | study.measure(train)
         entries = sum(len(ways) for ways in JUDGED.values())
-        assert len(figures["compared"]) == len(WAYS) * 2
+        assert len(figures["compared"]) == len(VARIANTS) * 2
         assert {run["lr"] for run in figures["compared"]} == {RATES["muon"]["pe"]}
         assert len(figures["tried"]) == entries * (1 + len(OTHER_RATES))
         assert len(figures["judged"]) == entries * 2

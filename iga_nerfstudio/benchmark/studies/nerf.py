@@ -21,7 +21,7 @@ import tyro
 from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.curves import mean_curve
 from iga_nerfstudio.benchmark.paper import NAMES, sizes
-from iga_nerfstudio.benchmark.studies.peers import METHODS, PLAIN, Method, Size, why_not
+from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, Method, Size, why_not
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, one_thread_each
 from iga_nerfstudio.benchmark.tables import differences, finished, gain, grouped, mean, number, spread, table, those
