@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -58,7 +59,8 @@ def main(kind: type[AnyTask], load: Callable[[AnyTask], Task[Any]], arguments: S
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         config = parse(kind, words)
-        return 0 if execute(load(config), console) else INTERRUPTED
+        command = shlex.join([kind.task, *words])
+        return 0 if execute(config, load, console, command) else INTERRUPTED
     except (ValueError, TrainingDiverged) as error:
         console.print(f"{kind.task}: {error}", style="red", markup=False, soft_wrap=True)
         return 2
@@ -86,6 +88,7 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     Raises:
         ValueError: If a preset, or the settings of the run to continue, cannot be read.
     """
+    words = _with_value(words)
     given = _parse(kind, words, kind())
     if given.load_dir is not None and given.config is not None:
         raise ValueError("A run is continued with its own settings: give --load-dir or --config, not both.")
@@ -94,6 +97,15 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     if given.config is not None:
         return _parse(kind, words, read_preset(given.config, kind))
     return given
+
+
+def _with_value(words: list[str]) -> list[str]:
+    """``--compare`` alone is ``--compare True``, as one would type it; all else has its value behind it."""
+    following = [*words[1:], "-"]
+    return [
+        f"{word}=True" if word == "--compare" and after.startswith("-") else word
+        for word, after in zip(words, following, strict=False)
+    ]
 
 
 def _parse(kind: type[AnyTask], words: list[str], default: AnyTask) -> AnyTask:
