@@ -1,6 +1,7 @@
 """Fit a picture with and without IGA: the three-line use of the library.
 
-Run: python examples/fit_image.py [--data picture.png] [--steps 400]. Without a picture it draws one.
+Run: python examples/fit_image.py [--data picture.png] [--steps 400]. Without a picture it draws one. Both fits are
+shown in fit_image.png.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio import InductiveGradientAdjuster, Patches
+from iga_nerfstudio.evaluation.figures import compared_sheet
 from iga_nerfstudio.networks import FrequencyEncoding
 from iga_nerfstudio.scenes import circle_cameras, render_view
 
@@ -27,8 +29,8 @@ def load(path: Path | None) -> torch.Tensor:
     return torch.from_numpy(view[..., :3] * view[..., 3:] + (1 - view[..., 3:])).float()
 
 
-def fit(image: torch.Tensor, steps: int, enabled: bool) -> float:
-    """Train a small network with positional encoding; the final PSNR in dB."""
+def fit(image: torch.Tensor, steps: int, enabled: bool) -> torch.Tensor:
+    """Train a small network with positional encoding; what it makes of the picture, of the same shape."""
     torch.manual_seed(0)
     height, width = image.shape[:2]
     axes = [torch.linspace(-1, 1, size) for size in (height, width)]
@@ -47,19 +49,26 @@ def fit(image: torch.Tensor, steps: int, enabled: bool) -> float:
         loss.backward()
         optimiser.step()
         schedule.step()
-    return -10 * mse_loss(network(coordinates), target).log10().item()
+    return network(coordinates).detach().reshape(image.shape)
 
 
-def main(data: Path | None = None, steps: int = 400) -> None:
+def main(data: Path | None = None, steps: int = 400, output: Path = Path("fit_image.png")) -> None:
     """Fit a picture with and without IGA.
 
     Args:
         data: The picture; the built-in scene if not given.
         steps: Training steps.
+        output: Where to show picture, plain fit and fit with IGA, with their errors.
     """
     image = load(data)
+    found = {}
     for name, enabled in (("plain", False), ("IGA", True)):
-        print(f"{name:5s} {fit(image, steps, enabled):.2f} dB after {steps} steps")
+        picture = fit(image, steps, enabled)
+        title = f"{name}, {-10 * mse_loss(picture, image).log10().item():.2f} dB"
+        print(f"{title} after {steps} steps")
+        found[title] = [picture.numpy()]
+    compared_sheet([image.numpy()], found, output)
+    print(f"Both beside the picture: {output}")
 
 
 if __name__ == "__main__":

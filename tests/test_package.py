@@ -79,9 +79,9 @@ def test_the_wheel_holds_what_it_should(tmp_path):
     assert "iga-nerf = iga_nerfstudio.nerf.method_configs:iga_nerf" in text
 
 
-def test_the_example_runs_and_shows_a_gain():
+def test_the_example_runs_and_shows_a_gain(tmp_path):
     result = subprocess.run(
-        [sys.executable, ROOT / "examples" / "fit_image.py", "--steps", "60"],
+        [sys.executable, ROOT / "examples" / "fit_image.py", "--steps", "60", "--output", tmp_path / "a.png"],
         capture_output=True,
         text=True,
         timeout=240,
@@ -89,6 +89,7 @@ def test_the_example_runs_and_shows_a_gain():
     )
     plain, adjusted = (float(number) for number in re.findall(r"(\d+\.\d+) dB", result.stdout))
     assert adjusted > plain
+    assert (tmp_path / "a.png").stat().st_size > 10_000
 
 
 def test_the_readme_table_is_complete_and_its_defaults_true():
