@@ -47,9 +47,9 @@ def read_results(folder: Path, name: str) -> list[tuple[Path, dict[str, Any]]]:
 def origin(path: Path, result: dict[str, Any]) -> str:
     """Where a result comes from, as a paragraph of Markdown."""
     provenance = result["provenance"]
-    machine = provenance["machine"]
+    computer = provenance["machine"]
     trained = list(_trainings(result["figures"]))
-    where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    where = computer["gpu"] or f"{computer['processor']}, {computer['threads']} threads"
     commits = sorted({training["provenance"]["commit"][:10] for training in trained if "provenance" in training})
     dirty = any(training["provenance"]["uncommitted_changes"] for training in trained if "provenance" in training)
     at = f", trained at {', '.join(commits)}{' with uncommitted changes' if dirty else ''}" if commits else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -53,7 +54,7 @@ def main(kind: type[AnyTask], arguments: Sequence[str] | None = None) -> int:
         # Not before: it imports torch and all that trains, for which neither --help nor a mistake should wait.
         from iga_nerfstudio.tasks.launch import launch
 
-        return launch(config, console)
+        return launch(config, console, shlex.join([kind.task, *words]))
     except (ValueError, TrainingDiverged) as error:
         console.print(f"{kind.task}: {error}", style="red", markup=False, soft_wrap=True)
         return 2
@@ -74,6 +75,7 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     Raises:
         ValueError: If a preset, or the settings of the run to continue, cannot be read.
     """
+    words = _with_value(words)
     given = _parse(kind, words, kind())
     if given.load_dir is not None and given.config is not None:
         raise ValueError("A run is continued with its own settings: give --load-dir or --config, not both.")
@@ -82,6 +84,15 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     if given.config is not None:
         return _parse(kind, words, read_preset(given.config, kind))
     return given
+
+
+def _with_value(words: list[str]) -> list[str]:
+    """``--compare`` alone is ``--compare True``, as one would type it; all else has its value behind it."""
+    following = [*words[1:], "-"]
+    return [
+        f"{word}=True" if word == "--compare" and after.startswith("-") else word
+        for word, after in zip(words, following, strict=False)
+    ]
 
 
 def _parse(kind: type[AnyTask], words: list[str], default: AnyTask) -> AnyTask:

@@ -74,6 +74,8 @@ class TaskConfig:
 
     task: ClassVar[str]
     """Name of the task and its command."""
+    num_evaluations: ClassVar[int] = 50
+    """Evaluations in a run where nothing else is asked for."""
 
     data: Path | None = None
     """File to fit."""
@@ -87,12 +89,15 @@ class TaskConfig:
     """Name of the run; the time if not given."""
     load_dir: Path | None = None
     """A run to continue, in its own folder and with its own settings; options beside it override those."""
+    compare: bool = False
+    """Train the plain run too, in the folder plain of the run's own, and show both in one report."""
     max_num_iterations: int = 2000
     """Training steps."""
-    steps_per_log: int = 10
-    """Steps between points of the training curves."""
-    steps_per_eval: int = 100
-    """Steps between evaluations on all of the data; the best one's model is kept."""
+    steps_per_log: int | None = None
+    """Steps between points of the training curves; if not given, 10, or less in a run of fewer than 500 steps."""
+    steps_per_eval: int | None = None
+    """Steps between evaluations on all of the data, of which the best one's model is kept; if not given, 50 in a run,
+    20 for a shape, whose grid takes longer."""
     steps_per_save: int = 500
     """Steps between checkpoints."""
     save_only_latest_checkpoint: bool = True
@@ -148,6 +153,7 @@ class SDFConfig(TaskConfig):
     """Fit a shape with a coordinate network."""
 
     task: ClassVar[str] = "iga-sdf"
+    num_evaluations: ClassVar[int] = 20
 
     data: Path | None = None
     """Shape to fit: a mesh (.ply, .obj, .stl, .glb) or a file of voxels (.npy, .npz, .mat)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from iga_nerfstudio.adjustment import Patches
 from iga_nerfstudio.data.images import read_image, write_image
 from iga_nerfstudio.data.samples import MAX_CHANNELS
-from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
+from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum
 from iga_nerfstudio.evaluation.metrics import ImageMetrics, psnr
 from iga_nerfstudio.evaluation.squares import side_of_squares
 from iga_nerfstudio.files import write_whole
@@ -25,7 +25,7 @@ from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGro
 from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.trainer import Watcher
 
 
 def automatic_patch_size(height: int, width: int) -> int:
@@ -112,9 +112,18 @@ class ImageTask(Task[ImageConfig]):
         found = decode(network, self._samples.grid.thinned(step), self._chunk).clamp_(0, 1)
         return as_picture(self.image[::step, ::step].numpy()), as_picture(found.numpy())
 
-    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
-        """``reconstruction.png``, ``error.png``, ``spectrum.png``, ``training.png``."""
-        names = ("reconstruction", "error", "spectrum", "training")
+    def caption(self) -> str:
+        """Size of the image."""
+        height, width, channels = self.image.shape
+        return f"The image: {width} x {height} pixels, {channels} channel{'s' if channels > 1 else ''}."
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """The side of a patch."""
+        return {"patch_size": self.grouping.block_size[0]}
+
+    def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
+        """``reconstruction.png``, ``error.png``, ``spectrum.png``."""
+        names = ("reconstruction", "error", "spectrum")
         paths = [folder / f"{name}.png" for name in names]
         if self.config.render_scale != 1.0:  # first, so that both resolutions are never held at once
             write_image(self.reconstruct(network, self.config.render_scale).numpy(), paths[0])
@@ -123,7 +132,6 @@ class ImageTask(Task[ImageConfig]):
             write_image(found, paths[0])
         write_whole(paths[1], partial(error_map, truth, found))
         write_whole(paths[2], partial(residual_spectrum, truth, found))
-        write_whole(paths[3], partial(training_curve, record.evaluations))
         return paths
 
 

@@ -16,12 +16,13 @@ from iga_nerfstudio.tasks.signal import load_signal_task
 from iga_nerfstudio.tasks.task import Task
 
 
-def launch(config: TaskConfig, console: Console) -> int:
+def launch(config: TaskConfig, console: Console, command: str) -> int:
     """Load the data, train, write the results.
 
     Args:
         config: Settings of one of the tasks.
         console: Where progress and results are shown.
+        command: The command line, for the report.
 
     Returns:
         Exit status: 0, or 130 after Ctrl-C or SIGTERM.
@@ -30,7 +31,7 @@ def launch(config: TaskConfig, console: Console) -> int:
         ValueError: If data or settings cannot be used.
         TrainingDiverged: If loss or weights are no longer finite.
     """
-    return 0 if execute(_load(config), console) else INTERRUPTED
+    return 0 if execute(config, _load, console, command) else INTERRUPTED
 
 
 def _load(config: TaskConfig) -> Task[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from iga_nerfstudio.data.sines import PAPER_SIGNALS, paper_signal, sum_of_sines
 from iga_nerfstudio.data.sounds import SOUND_ENDINGS, write_wav
 from iga_nerfstudio.data.tables import write_table
 from iga_nerfstudio.data.waveforms import Waveform, read_waveform, waveform_of
-from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture, training_curve
+from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture
 from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft_error
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
@@ -26,7 +25,7 @@ from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, as_array
 from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.trainer import Watcher
 
 # Strongest frequencies whose error is reported where the signal does not come with a list of its own.
 _REPORTED_FREQUENCIES = 6
@@ -121,8 +120,20 @@ class SignalTask(Task[SignalConfig]):
         low, high = float(truth.min()), float(truth.max())
         return tuple(signal_picture(self.waveform.axis, values, (low, high)) for values in (truth, found))  # type: ignore[return-value]
 
-    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
-        """``reconstruction.wav`` for a file of sound, else ``reconstruction.csv``; ``signal.png``, ``training.png``."""
+    def caption(self) -> str:
+        """Number of samples, rate and channels."""
+        samples, channels = self.truth.shape
+        rate = f"{self.waveform.sample_rate:g} per {self.waveform.unit or 'unit'}"
+        which = "" if channels == 1 else f", the first of {channels} channels"
+        return f"The signal over its axis{which}: {samples:,} samples, {rate}."
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Samples per group and length of the network's axis; number of samples of a function."""
+        found = {"interval_size": self.grouping.block_size[0], "axis_scale": self.axis_scale}
+        return found if self.config.data is not None else found | {"num_samples": len(self.truth)}
+
+    def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
+        """``reconstruction.wav`` for a file of sound, else ``reconstruction.csv``; ``signal.png``."""
         found = self.reconstruct(network).numpy()
         if self.config.data is not None and self.config.data.suffix.lower() in SOUND_ENDINGS:
             first = folder / "reconstruction.wav"
@@ -130,14 +141,11 @@ class SignalTask(Task[SignalConfig]):
         else:
             first = folder / "reconstruction.csv"
             write_table(first, self.waveform.axis, found)
-        pictures = [folder / "signal.png", folder / "training.png"]
+        picture = folder / "signal.png"
         label = f"position ({self.waveform.unit})" if self.waveform.unit else "position"
         truth = self.truth[:, 0].numpy()
-        write_whole(
-            pictures[0], lambda path: signal_figure(self.waveform.axis, truth, found[:, 0], path, x_label=label)
-        )
-        write_whole(pictures[1], partial(training_curve, record.evaluations))
-        return [first, *pictures]
+        write_whole(picture, lambda path: signal_figure(self.waveform.axis, truth, found[:, 0], path, x_label=label))
+        return [first, picture]
 
 
 def load_signal_task(config: SignalConfig) -> SignalTask:

@@ -276,11 +276,12 @@ def test_the_picture_of_a_trained_scene(browser: Any, tmp_path: Path) -> None:
         training.stop()
 
 
-def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Path) -> None:
+def test_the_report_of_a_comparison_opens_without_errors(browser: Any, tmp_path: Path) -> None:
     view = write_demo_scene(tmp_path / "scene", resolution=96, num_train=1, num_val=1, num_test=1) / "train" / "r_0.png"
     subprocess.run(
         [COMMANDS / "iga-image", "--data", view, "--output-dir", "out", "--experiment-name", "demo",
-         "--timestamp", "report", "--max-num-iterations", "600" if PICTURES else "60", "--network.hidden-dim", "32"],
+         "--timestamp", "report", "--max-num-iterations", "600" if PICTURES else "60", "--network.hidden-dim", "32",
+         "--compare"],
         check=True, capture_output=True, timeout=240, cwd=tmp_path,
     )  # fmt: skip
     report = tmp_path / "out" / "demo" / "iga-image" / "report" / "report.html"
@@ -291,12 +292,22 @@ def test_the_report_of_an_image_opens_without_errors(browser: Any, tmp_path: Pat
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(report.as_uri())
-    found = page.locator("#found")
+    found = page.locator("#view img.right")
+    assert found.get_attribute("alt") == "adjusted"
     assert found.evaluate("image => image.naturalWidth") == 96
+    page.locator("#right").select_option("ground truth")
+    assert found.get_attribute("alt") == "ground truth"
+    page.locator("#right").select_option("adjusted")
+    assert page.locator("#view img.left").get_attribute("alt") == "plain"
+    crops = page.locator("#beside img")
+    assert crops.evaluate_all("images => images.map(image => image.alt)") == ["ground truth", "plain", "adjusted"]
+    before = crops.nth(1).get_attribute("style")
     whole = page.locator("#scale").inner_text()
     page.locator("#view").hover()
     page.mouse.wheel(0, -600)
     assert page.locator("#scale").inner_text() != whole
+    assert crops.nth(1).get_attribute("style") != before
+    assert len(set(crops.evaluate_all("images => images.map(image => image.style.transform)"))) == 1
     page.locator("#wipe").fill("20")
     page.locator("#mode").check()
     assert found.evaluate("image => getComputedStyle(image).mixBlendMode") == "difference"
