@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 2
 
 .PHONY: demo test lint format docs clean
 
-demo: $(READY)  ## Render a scene, train iga-nerf-tiny on it, evaluate it, show the result.
+demo: $(READY)  ## Render a scene, train iga-nerf-tiny and the plain NeRF on it, evaluate and show both.
 	$(BIN)/iga-demo
 
 # Two files at a time, one thread each: most tests wait for processes that start on one core.

@@ -40,10 +40,10 @@ def _quieten_threads() -> None:
     if getattr(others, "knows_tensorboard", False):
         return
 
-    def tell(failure: threading.ExceptHookArgs) -> None:
+    def excepthook(failure: threading.ExceptHookArgs) -> None:
         known = type(failure.thread).__module__.startswith("tensorboard")
         if not (known and issubclass(failure.exc_type, OSError)):
             others(failure)
 
-    tell.knows_tensorboard = True  # type: ignore[attr-defined]
-    threading.excepthook = tell
+    excepthook.knows_tensorboard = True  # type: ignore[attr-defined]
+    threading.excepthook = excepthook

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from torch import Tensor
-
 
 class TrainingDiverged(RuntimeError):
     """The loss, or a weight, is no longer finite."""
@@ -24,6 +22,8 @@ def require_finite_weights(weights: Mapping[str, object], step: int, rates: str,
     Raises:
         TrainingDiverged: If a number is NaN or infinite; names the first such tensor.
     """
+    from torch import Tensor  # here: whoever only catches the error, as command lines do, need not wait for torch
+
     for name, value in weights.items():
         if isinstance(value, Tensor) and not bool(value.isfinite().all()):
             raise TrainingDiverged(

@@ -42,7 +42,7 @@ class Blocked:
         if name.split('.')[0] == 'nerfstudio':
             raise ImportError('blocked: ' + name)
 sys.meta_path.insert(0, Blocked())
-import iga_nerfstudio.tasks.cli
+import iga_nerfstudio.tasks.launch
 """
 
 
@@ -79,9 +79,9 @@ def test_the_wheel_holds_what_it_should(tmp_path):
     assert "iga-nerf = iga_nerfstudio.nerf.method_configs:iga_nerf" in text
 
 
-def test_the_example_runs_and_shows_a_gain():
+def test_the_example_runs_and_shows_a_gain(tmp_path):
     result = subprocess.run(
-        [sys.executable, ROOT / "examples" / "fit_image.py", "--steps", "60"],
+        [sys.executable, ROOT / "examples" / "fit_image.py", "--steps", "60", "--output", tmp_path / "both.png"],
         capture_output=True,
         text=True,
         timeout=240,
@@ -89,12 +89,27 @@ def test_the_example_runs_and_shows_a_gain():
     )
     plain, adjusted = (float(number) for number in re.findall(r"(\d+\.\d+) dB", result.stdout))
     assert adjusted > plain
+    assert (tmp_path / "both.png").stat().st_size > 10_000
 
 
-def test_the_readme_table_is_complete_and_its_defaults_true():
+def test_the_table_of_settings_is_complete_and_its_defaults_true():
     from iga_nerfstudio.nerf.model import AdjustmentConfig
     from iga_nerfstudio.nerf.nerfacto import NerfactoAdjustmentConfig
 
-    rows = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", (ROOT / "README.md").read_text(), re.MULTILINE))
-    fields = vars(AdjustmentConfig()) | vars(NerfactoAdjustmentConfig())
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?([\w.]+)`? \|", page, re.MULTILINE))
+    fields = vars(NerfactoAdjustmentConfig()) | vars(AdjustmentConfig())
     assert rows == {name: str(value) for name, value in fields.items()}
+
+
+def test_links_of_the_pages_lead_somewhere():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
+    assert len(links) > 40
+    assert [f"{page}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.encode()) <= 9000
+    assert text.count("\n") <= 150

@@ -14,7 +14,7 @@ from torch.profiler import record_function
 
 from iga_nerfstudio.adjustment.choice import Choice
 from iga_nerfstudio.adjustment.diagnostics import Diagnostics, Reason
-from iga_nerfstudio.adjustment.eigen import EigenMethod, EigenSolverError, KernelNotFiniteError, leading_eigenpairs
+from iga_nerfstudio.adjustment.eigen import EigenSolverError, KernelNotFiniteError, leading_eigenpairs
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
 from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.limits import (
@@ -26,15 +26,15 @@ from iga_nerfstudio.adjustment.limits import (
 from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 from iga_nerfstudio.adjustment.rebalance import PARTS, Rebalance
-from iga_nerfstudio.adjustment.representatives import BY_RESIDUAL, Chosen, Representative, validate_representative
+from iga_nerfstudio.adjustment.representatives import BY_RESIDUAL, Chosen, validate_representative
 from iga_nerfstudio.adjustment.transform import (
-    BalanceRule,
     DegenerateKernelError,
     SpectralTransform,
     eigenpairs_needed,
     validate_balance,
     validate_power,
 )
+from iga_nerfstudio.settings import BalanceRule, EigenMethod, Representative
 
 KernelMethod = Literal["layerwise", "per_sample"]
 

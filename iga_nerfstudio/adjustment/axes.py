@@ -17,8 +17,8 @@ from iga_nerfstudio.adjustment.grouping import Blocks
 from iga_nerfstudio.adjustment.kernel import Inputs
 from iga_nerfstudio.adjustment.processes import ProcessRows
 from iga_nerfstudio.adjustment.rebalance import Rebalance
-from iga_nerfstudio.adjustment.representatives import Representative
 from iga_nerfstudio.adjustment.transform import SpectralTransform
+from iga_nerfstudio.settings import BalanceRule, Representative
 
 
 class Axes:
@@ -154,6 +154,16 @@ class AxesAdjuster:
     def enabled(self) -> bool:
         """Whether to adjust at all."""
         return self._first.enabled
+
+    @property
+    def start(self) -> int:
+        """First balanced eigenvalue of each axis, counted from 1."""
+        return self._first.start
+
+    @property
+    def rule(self) -> BalanceRule:
+        """What balanced eigenvalues are brought to."""
+        return self._first.rule
 
     @property
     def power(self) -> float:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from iga_nerfstudio.adjustment.precision import full_precision
+from iga_nerfstudio.settings import EigenMethod
 
 logger = logging.getLogger("iga_nerfstudio")
-
-EigenMethod = Literal["auto", "dense", "subspace"]
 
 # Vectors that the Krylov space grows by at once. Fewer find more with as many vectors in all, but an eigenvalue that is
 # repeated more often than this is not seen as often as it is there.

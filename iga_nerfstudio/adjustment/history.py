@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from iga_nerfstudio.adjustment.adjuster import InductiveGradientAdjuster
+from iga_nerfstudio.adjustment.axes import AxesAdjuster
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class SpectrumHistory:
         self.interval = 1
         self.spectra: list[Spectrum] = []
 
-    def record(self, adjuster: InductiveGradientAdjuster) -> None:
+    def record(self, adjuster: InductiveGradientAdjuster | AxesAdjuster) -> None:
         """Take down the adjuster's latest spectrum if it is this step's turn; a GPU is waited for only then.
 
         Args:
-            adjuster: After a training step.
+            adjuster: After a training step; along axes the spectrum is the first one's.
         """
         seen = adjuster.diagnostics
         last = self.spectra[-1].step if self.spectra else -self.interval
@@ -90,7 +91,7 @@ class SpectrumHistory:
         self.spectra = [Spectrum(**spectrum) for spectrum in state["spectra"]]
 
 
-def latest_spectrum(adjuster: InductiveGradientAdjuster) -> Spectrum:
+def latest_spectrum(adjuster: InductiveGradientAdjuster | AxesAdjuster) -> Spectrum:
     """What the adjuster's latest kernel showed.
 
     Args:

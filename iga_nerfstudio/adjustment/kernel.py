@@ -351,7 +351,7 @@ def _add_gram(kernel: Tensor, factors: Factors | LookupFactors) -> None:
     elif (n * s) ** 2 * (a + b) <= n * s * a * b + n * n * a * b:
         kernel += _gram_of_points(left, right)
     else:
-        kernel += _gram_of_gradients(left, right)
+        _add_gram_of_gradients(kernel, left, right)
 
 
 def _mirror(kernel: Tensor) -> None:
@@ -368,13 +368,18 @@ def _gram_rows(kernel: Tensor) -> int:
     return GRAM_ROWS if kernel.device.type == "cpu" else GRAM_ROWS_GPU
 
 
-def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor) -> None:
-    """One point per sample: some rows at a time, each up to the diagonal, since the rest is its mirror image."""
+def _add_gram_of_rows(kernel: Tensor, *factors: Tensor) -> None:
+    """Add the elementwise product of the factors' Gram matrices, ``(n, a)`` each.
+
+    Some rows at a time, each up to the diagonal, since the rest is its mirror image.
+    """
     step = _gram_rows(kernel)
+    first, *others = factors
     for i in range(0, len(kernel), step):
         j = i + step
-        products = left[i:j] @ left[:j].mH
-        products *= right[i:j] @ right[:j].mH
+        products = first[i:j] @ first[:j].mH
+        for other in others:
+            products *= other[i:j] @ other[:j].mH
         kernel[i:j, :j] += products.real
 
 
@@ -415,15 +420,12 @@ def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:
     return torch.cat(blocks)
 
 
-def _gram_of_gradients(left: Tensor, right: Tensor) -> Tensor:
+def _add_gram_of_gradients(kernel: Tensor, left: Tensor, right: Tensor) -> None:
     """Form the layer's per-sample gradients, some of their rows at a time."""
     n, _, a = left.shape
     step = max(1, GRAM_CHUNK // (n * right.shape[2]))
-    kernel = torch.zeros(n, n, device=left.device, dtype=left.real.dtype)
     for i in range(0, a, step):
-        gradients = torch.einsum("nsa,nsb->nab", left[..., i : i + step], right).flatten(1)
-        kernel += (gradients @ gradients.mH).real
-    return kernel
+        _add_gram_of_rows(kernel, torch.einsum("nsa,nsb->nab", left[..., i : i + step], right).flatten(1))
 
 
 def _check_rows(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-Representative = Literal[
-    "largest_residual", "previous_residual", "all_maxima", "largest_weight", "random", "random_once", "middle", "mean"
-]
+from iga_nerfstudio.settings import Representative
 
 # Representatives chosen by the residual of the step in progress.
 BY_RESIDUAL: tuple[Representative, ...] = ("largest_residual", "all_maxima")

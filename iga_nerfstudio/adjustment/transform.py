@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from iga_nerfstudio.adjustment.precision import full_precision
-
-BalanceRule = Literal["adam", "sgd"]
+from iga_nerfstudio.settings import BalanceRule
 
 
 class DegenerateKernelError(ValueError):

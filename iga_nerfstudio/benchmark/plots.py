@@ -14,9 +14,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from iga_nerfstudio.benchmark.curves import Curve
+from iga_nerfstudio.colours import OKABE_ITO
 
-# Colours that a colour-blind person can tell apart (Okabe and Ito), the reference's first.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#0072B2", "#CC79A7", "#F0E442")
+# The reference's first.
+COLOURS = tuple(OKABE_ITO.values())
 HeatMap = tuple[str, Any, int, Sequence[Any]]
 STYLES = ("-", "--", ":", "-.")
 
@@ -72,5 +73,9 @@ def draw_heat_maps(rows: Sequence[Sequence[HeatMap]], path: Path) -> None:
             axis.set_yticks(range(len(tones)), [f"{float(tone):g}" for tone in tones], fontsize="x-small")
             axis.tick_params(labelsize="x-small")
             axis.set_title(title, fontsize="x-small")
+    for row in axes:
+        row[0].set_ylabel("frequency (Hz)", fontsize="x-small")
+    for axis in axes[-1]:
+        axis.set_xlabel("step", fontsize="x-small")
     figure.colorbar(picture, ax=axes, label="relative DFT error (Eq. 6)")
     save(figure, path)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from iga_nerfstudio.files import write_text
+from iga_nerfstudio.machine import commit, machine, uncommitted_changes, versions
 
 PACKAGES = ("torch", "torchvision", "nerfstudio", "numpy")
 
@@ -52,9 +47,9 @@ def read_results(folder: Path, name: str) -> list[tuple[Path, dict[str, Any]]]:
 def origin(path: Path, result: dict[str, Any]) -> str:
     """Where a result comes from, as a paragraph of Markdown."""
     provenance = result["provenance"]
-    machine = provenance["machine"]
+    computer = provenance["machine"]
     trained = list(_trainings(result["figures"]))
-    where = machine["gpu"] or f"{machine['processor']}, {machine['threads']} threads"
+    where = computer["gpu"] or f"{computer['processor']}, {computer['threads']} threads"
     commits = sorted({training["provenance"]["commit"][:10] for training in trained if "provenance" in training})
     dirty = any(training["provenance"]["uncommitted_changes"] for training in trained if "provenance" in training)
     at = f", trained at {', '.join(commits)}{' with uncommitted changes' if dirty else ''}" if commits else ""
@@ -78,44 +73,9 @@ def provenance() -> dict[str, Any]:
     """Commit, machine, versions, time and command of this process."""
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "commit": _git("rev-parse", "HEAD") or "unknown",
-        # Of what decides a result: pages and earlier results do not.
-        "uncommitted_changes": bool(
-            _git("status", "--porcelain", "--untracked-files=no", "--", ":/iga_nerfstudio", ":/configs")
-        ),
+        "commit": commit() or "unknown",
+        "uncommitted_changes": uncommitted_changes(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            "system": platform.platform(terse=True),
-        },
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "machine": machine(),
+        "versions": versions(PACKAGES),
     }
-
-
-def _git(*arguments: str) -> str | None:
-    """Output of git in this package's checkout; None where there is none."""
-    try:
-        result = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"

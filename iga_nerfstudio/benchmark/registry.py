@@ -11,13 +11,23 @@ from iga_nerfstudio.benchmark.cost.options import Options
 from iga_nerfstudio.benchmark.cost.scaling import Scaling
 from iga_nerfstudio.benchmark.cost.step import Step
 from iga_nerfstudio.benchmark.cost.viewer import Viewer
-from iga_nerfstudio.benchmark.studies import ablations, balance, experiment1, experiment2, images, nerf, rays, shapes
+from iga_nerfstudio.benchmark.studies import (
+    ablations,
+    balance,
+    experiment1,
+    experiment2,
+    grouping,
+    images,
+    nerf,
+    rays,
+    shapes,
+)
 from iga_nerfstudio.benchmark.study import Study
 
 # What trains, at the sizes that it comes with: a minute, two CPU cores in some hours, the paper's.
 STUDIES: dict[str, dict[str, Any]] = {
     module.PRESETS["smoke"].name: module.PRESETS
-    for module in (experiment1, experiment2, images, ablations, balance, shapes, rays, nerf)
+    for module in (experiment1, experiment2, images, ablations, balance, grouping, shapes, rays, nerf)
 }
 # What times something, at once.
 MEASUREMENTS: dict[str, Any] = {

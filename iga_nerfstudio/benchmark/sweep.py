@@ -28,8 +28,9 @@ from iga_nerfstudio.version import __version__
 # What came of a training: numbers, JSON types only.
 Outcome = dict[str, Any]
 
-# Settings that name places and times, and decide nothing.
+# Settings that name places and times, or ask for another run beside this one, and decide nothing.
 PLACES = (
+    "compare",
     "deadline",
     "output_dir",
     "cache_dir",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iga_nerfstudio.arguments import whole_number
+from iga_nerfstudio.data.kinds import PaperSignal
 from iga_nerfstudio.data.waveforms import Waveform
-
-PaperSignal = Literal["experiment1", "experiment2", "experiment2_relu"]
 
 
 class _PaperSignal(NamedTuple):

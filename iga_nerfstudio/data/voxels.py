@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import h5py
 import numpy as np
 import scipy.io
 
 from iga_nerfstudio.data.files import require_ending, require_file
+from iga_nerfstudio.data.kinds import ShapeTarget
 
 logger = logging.getLogger("iga_nerfstudio")
-
-ShapeTarget = Literal["occupancy", "distance"]
-"""What a voxel holds: whether it lies inside, or its signed distance from the surface."""
 
 VOXEL_ENDINGS = (".npy", ".npz", ".mat")
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TypeAlias
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from iga_nerfstudio.adjustment.history import Spectrum
 from iga_nerfstudio.evaluation.spectra import log_spectrum, radial_energy
 from iga_nerfstudio.evaluation.squares import means_over_squares, side_of_squares
 
@@ -24,6 +26,10 @@ _VALUES_AT_ONCE = 1 << 20
 MAX_BANDS = 32
 # Decades of magnitude below the largest that plots of spectra show at most.
 IMAGE_DECADES, SIGNAL_DECADES = 6, 8
+# Steps whose kernels' spectra are drawn, and decades of them.
+_SPECTRA, _SPECTRUM_DECADES = 6, 12
+# Steps and values by the figure's name.
+Curves: TypeAlias = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
 
 def view_sheet(
@@ -48,20 +54,48 @@ def view_sheet(
     if columns is not None and len(columns) != len(pairs):
         raise ValueError(f"Need one name per view, got {len(columns)} for {len(pairs)} views.")
     names = titles or ("ground truth", "rendering", "absolute error x 4")
-    figure = Figure(figsize=(2.4 * len(pairs), 7.2), layout="constrained")
-    axes = figure.subplots(3, len(pairs), squeeze=False)
-    for column, (truth, rendering) in enumerate(pairs):
-        images = (truth, rendering, np.clip(4 * np.abs(truth - rendering), 0, 1))
-        for row, image in enumerate(images):
-            axis = axes[row, column]
-            axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if column == 0:
-                axis.set_ylabel(names[row])
-            if row == 0 and columns is not None:
-                axis.set_title(columns[column], fontsize="medium")
-    figure.savefig(path, dpi=120)
+    views = [(truth, rendering, _magnified_error(truth, rendering)) for truth, rendering in pairs]
+    picture_grid(dict(zip(names, zip(*views, strict=True), strict=True)), path, columns)
+
+
+def picture_grid(rows: Mapping[str, Sequence[np.ndarray]], path: Path, columns: Sequence[str] | None = None) -> None:
+    """Rows of pictures.
+
+    Args:
+        rows: Pictures of each row by its name, equally many, ``(H, W, 3)``; what lies beyond [0, 1] is clamped.
+        path: PNG to write.
+        columns: Names of the columns; none if not given.
+    """
+    num_columns = len(next(iter(rows.values())))
+    figure = Figure(figsize=(2.4 * num_columns, 2.4 * len(rows)), layout="constrained")
+    axes = figure.subplots(len(rows), num_columns, squeeze=False)
+    for row, (name, pictures) in enumerate(rows.items()):
+        for axis, picture in zip(axes[row], pictures, strict=True):
+            axis.imshow(np.clip(picture, 0, 1), interpolation="nearest")
+            _hide_ticks(axis)
+        axes[row, 0].set_ylabel(name)
+    for axis, name in zip(axes[0], columns or (), strict=columns is not None):
+        axis.set_title(name, fontsize="medium")
+    _write(figure, path)
+
+
+def compared_sheet(truths: Sequence[np.ndarray], renderings: Mapping[str, Sequence[np.ndarray]], path: Path) -> None:
+    """Ground truth and what several methods make of it, with their errors, one view per column.
+
+    Args:
+        truths: Views, ``(H, W, 3)`` in [0, 1].
+        renderings: The same views by the method's name.
+        path: PNG to write.
+    """
+    rows: dict[str, Sequence[np.ndarray]] = {"ground truth": truths} | dict(renderings)
+    for name, pictures in renderings.items():
+        errors = [_magnified_error(*pair) for pair in zip(truths, pictures, strict=True)]
+        rows[f"{name.split(',')[0]}: error x 4"] = errors
+    picture_grid(rows, path)
+
+
+def _magnified_error(truth: np.ndarray, rendering: np.ndarray) -> np.ndarray:
+    return 4 * np.abs(truth - rendering)
 
 
 def read_side_by_side(path: Path, parts: int) -> list[np.ndarray]:
@@ -154,34 +188,107 @@ def residual_spectrum(truth: np.ndarray, reconstruction: np.ndarray, path: Path)
     _write(figure, path)
 
 
-def training_curve(
-    history: Mapping[str, tuple[Sequence[int], Sequence[float]]],
-    path: Path,
-    best: Mapping[str, Literal["max", "min"]] | None = None,
-) -> None:
-    """Metrics over training steps, one panel each above a common axis.
+def training_curves(runs: Mapping[str, Curves], path: Path) -> None:
+    """Figures over training steps, one panel each above a common axis, with the curves of all runs.
 
-    Values that are not finite leave gaps.
+    Values that are not finite leave gaps. Positive ones that span more than two decades are drawn on a log axis.
 
     Args:
-        history: Steps and values by the metric's name.
+        runs: The curves of each run by its name: steps and values by the figure's name. The first run's decide which
+            are drawn.
         path: PNG to write.
-        best: Metrics whose best value is marked, and whether their largest or smallest is the best.
 
     Raises:
-        ValueError: If there is no metric, one has no or unequally many steps and values, or best names an unknown
-            metric or sense.
+        ValueError: If there is no curve, or one has no or unequally many steps and values.
     """
-    _check_history(history, best or {})
-    figure = Figure(figsize=(7, 1.2 + 2.2 * len(history)), layout="constrained")
-    axes = figure.subplots(len(history), 1, sharex=True, squeeze=False)
-    for axis, (name, (steps, values)) in zip(axes[:, 0], history.items(), strict=True):
-        axis.plot(steps, values, color="tab:blue", marker="." if len(steps) <= 50 else None)
+    for history in runs.values():
+        _check_history(history)
+    names = next(iter(runs.values()))
+    figure = Figure(figsize=(7, 1.2 + 2.2 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), 1, sharex=True, squeeze=False)
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        for (run, history), colour in zip(runs.items(), ("tab:blue", RESULT_COLOUR), strict=False):
+            steps, values = history[name]
+            axis.plot(steps, values, color=colour, marker="." if len(steps) <= 51 else None, label=run)
         axis.set_ylabel(name)
         axis.grid(alpha=0.3)
-        if best and name in best:
-            _mark_best(axis, np.asarray(steps), np.asarray(values, dtype=np.float64), best[name])
+        drawn = np.concatenate([line.get_ydata() for line in axis.get_lines()]).astype(np.float64)
+        drawn = drawn[np.isfinite(drawn)]
+        if len(drawn) and 0 < 100 * drawn.min() < drawn.max():
+            axis.set_yscale("log")
+    if len(runs) > 1:
+        axes[0, 0].legend()
     axes[-1, 0].set_xlabel("training step")
+    _write(figure, path)
+
+
+def spectrum_over_training(spectra: Sequence[Spectrum], path: Path) -> None:
+    """How the kernel's leading eigenvalues went: at some steps before and after the adjustment, and over all of them.
+
+    Args:
+        spectra: Oldest first.
+        path: PNG to write.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if not spectra:
+        raise ValueError("Need at least one spectrum to draw.")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    numbers, time = figure.subplots(1, 2)
+    places = sorted({round(place) for place in np.linspace(0, len(spectra) - 1, _SPECTRA)})
+    for place in places:
+        spectrum, colour = spectra[place], colormaps["viridis"](place / max(len(spectra) - 1, 1))
+        count = np.arange(1, len(spectrum.eigenvalues) + 1)
+        numbers.plot(count, spectrum.eigenvalues, color=colour, label=f"step {spectrum.step}")
+        numbers.plot(count, spectrum.rebalanced, color=colour, linestyle="--")
+    numbers.set(xlabel="eigenvalue number", ylabel="eigenvalue", title="before (solid) and after adjustment (dashed)")
+    steps = [spectrum.step for spectrum in spectra]
+    time.plot(steps, [float(spectrum.eigenvalues[0]) for spectrum in spectra], label="largest eigenvalue")
+    time.plot(steps, [spectrum.target for spectrum in spectra], label="what is balanced to")
+    time.plot(steps, [spectrum.effective_rank for spectrum in spectra], label="effective rank", linestyle=":")
+    time.set(xlabel="training step", title="over the training")
+    for axis in (numbers, time):
+        _log_scale(axis, _SPECTRUM_DECADES)
+        axis.legend(fontsize="small")
+    _write(figure, path)
+
+
+def slices_figure(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    path: Path,
+    origin: Sequence[float],
+    spacing: float,
+    limits: tuple[float, float],
+) -> None:
+    """Slices through the middle of a grid across each axis, labelled with their places, one grid per row.
+
+    Args:
+        rows: Three slices of each grid by its name: across the first, second and third axis, ``(n, m)`` each.
+        path: PNG to write.
+        origin: Where voxel (0, 0, 0) is.
+        spacing: Distance between neighbouring voxels.
+        limits: The values that are black and white.
+    """
+    across_x, _across_y, across_z = next(iter(rows.values()))
+    shape = (*across_z.shape, across_x.shape[1])
+    figure = Figure(figsize=(10, 3.4 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), 3, squeeze=False)
+    ends = [(low - spacing / 2, low + (n - 0.5) * spacing) for low, n in zip(origin, shape, strict=True)]
+    for row, (name, slices) in zip(panels, rows.items(), strict=True):
+        for across, (axis, values) in enumerate(zip(row, slices, strict=True)):
+            right, up = (i for i in range(3) if i != across)
+            picture = axis.imshow(
+                values.T, cmap="gray", vmin=limits[0], vmax=limits[1], origin="lower", interpolation="nearest",
+                extent=(*ends[right], *ends[up]),
+            )  # fmt: skip
+            middle = shape[across] // 2
+            place = origin[across] + middle * spacing
+            axis.set(xlabel="xyz"[right], ylabel="xyz"[up])
+            axis.set_title(
+                f"{name}: {'xyz'[across]} = {place:.3g}, slice {middle + 1} of {shape[across]}", fontsize="small"
+            )
+    figure.colorbar(picture, ax=panels, shrink=0.8)
     _write(figure, path)
 
 
@@ -335,30 +442,12 @@ def _log_scale(axis: Axes, decades: int) -> None:
         axis.set_ylim(max(values.min() / 2, values.max() * 10.0**-decades), values.max() * 3)
 
 
-def _check_history(
-    history: Mapping[str, tuple[Sequence[int], Sequence[float]]], best: Mapping[str, Literal["max", "min"]]
-) -> None:
+def _check_history(history: Curves) -> None:
     if not history:
         raise ValueError("Need at least one metric to draw.")
     for name, (steps, values) in history.items():
         if len(steps) == 0 or len(steps) != len(values):
             raise ValueError(f"The metric {name!r} has {len(steps)} steps and {len(values)} values. Give one each.")
-    for name, sense in best.items():
-        if name not in history:
-            raise ValueError(f"best names the metric {name!r}, which is not among {list(history)}.")
-        if sense not in ("max", "min"):
-            raise ValueError(f"best[{name!r}] must be 'max' or 'min', got {sense!r}.")
-
-
-def _mark_best(axis: Axes, steps: np.ndarray, values: np.ndarray, sense: Literal["max", "min"]) -> None:
-    finite = np.isfinite(values)
-    if not finite.any():
-        axis.set_title("no finite value", fontsize="medium", loc="right")
-        return
-    steps, values = steps[finite], values[finite]
-    index = values.argmax() if sense == "max" else values.argmin()
-    axis.plot(steps[index], values[index], "o", color="tab:red")
-    axis.set_title(f"best {values[index]:.4g} at step {steps[index]}", fontsize="medium", loc="right", color="tab:red")
 
 
 def _check_signals(x: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> None:

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 if Path(sys.argv[0]).name.startswith("ns-"):  # one of nerfstudio's commands, which load this before anything else of us
-    from iga_nerfstudio.nerf.nerfstudio_fixes.terminal import quiet_known_warnings, tell_mistakes_in_one_line
+    from iga_nerfstudio.nerf.nerfstudio_fixes.terminal import print_mistakes_in_one_line, quiet_known_warnings
 
     quiet_known_warnings()
-    tell_mistakes_in_one_line()
+    print_mistakes_in_one_line()

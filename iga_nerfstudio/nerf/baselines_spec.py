@@ -16,7 +16,12 @@ _METADATA: dict[str, Any] = {
 }
 # nerfbaselines hands over its own images and cameras, at full resolution; the paper's scenes are at half of it.
 _PRESETS: dict[str, dict[str, Any]] = {
-    "blender": {"@apply": [{"dataset": "blender"}], "pipeline.datamanager.dataparser": "blender-data"},
+    "blender": {
+        "@apply": [{"dataset": "blender"}],
+        "@description": "The paper's kernel.",
+        "pipeline.datamanager.dataparser": "blender-data",
+        "pipeline.model.adjustment.kernel_of": "samples",
+    },
     "blender-ficus": {
         "@apply": [{"dataset": "blender", "scene": "ficus"}],
         "@description": "Fine foliage: more balanced eigenvalues, as in the paper.",

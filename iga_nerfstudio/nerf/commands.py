@@ -26,7 +26,13 @@ class OutOfTimeError(CommandError):
     """A command was asked to stop because its time was up."""
 
 
-def run_command(name: str, *arguments: object, log: Path | None = None, seconds: float | None = None) -> int:
+def run_command(
+    name: str,
+    *arguments: object,
+    log: Path | None = None,
+    seconds: float | None = None,
+    threads: int | None = None,
+) -> int:
     """Run one of nerfstudio's commands in a process of its own.
 
     Args:
@@ -34,6 +40,7 @@ def run_command(name: str, *arguments: object, log: Path | None = None, seconds:
         arguments: Its arguments.
         log: File for its output; shown on the terminal if missing.
         seconds: When to ask it to stop, by SIGTERM: ns-train of our methods then saves.
+        threads: Threads that it computes on, where it is not alone; what the environment says if missing.
 
     Returns:
         The most memory that the process had resident at once, in bytes.
@@ -47,6 +54,8 @@ def run_command(name: str, *arguments: object, log: Path | None = None, seconds:
     command = [str(_executable(name)), *map(str, arguments)]
     # nerfstudio 1.1.5 on newer torch warns of indexing in every process.
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    if threads is not None:
+        environment |= {"OMP_NUM_THREADS": str(threads)}
     if log is None:
         code, peak, stopped = _wait(subprocess.Popen(command, env=environment), seconds)
     else:
@@ -86,7 +95,13 @@ def _wait(process: subprocess.Popen[bytes], seconds: float | None) -> tuple[int,
     return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), up.is_set()
 
 
-def train(method: str, settings: dict[str, object], parser: tuple[object, ...] = (), log: Path | None = None) -> None:
+def train(
+    method: str,
+    settings: dict[str, object],
+    parser: tuple[object, ...] = (),
+    log: Path | None = None,
+    threads: int | None = None,
+) -> None:
     """Train with ns-train.
 
     Args:
@@ -94,18 +109,21 @@ def train(method: str, settings: dict[str, object], parser: tuple[object, ...] =
         settings: Its options and their values.
         parser: The data parser's name and options, if they are not the method's own.
         log: File for the command's output; shown on the terminal if missing.
+        threads: As of :func:`run_command`.
 
     Raises:
         CommandError: If ns-train fails.
     """
-    run_command("ns-train", method, *(word for pair in settings.items() for word in pair), *parser, log=log)
+    words = (word for pair in settings.items() for word in pair)
+    run_command("ns-train", method, *words, *parser, log=log, threads=threads)
 
 
-def evaluate(run: Path) -> dict[str, float]:
+def evaluate(run: Path, threads: int | None = None) -> dict[str, float]:
     """Evaluate a finished run with ns-eval; writes ``eval.json``, ``eval.log`` and ``test_views/`` into its folder.
 
     Args:
         run: The run's folder.
+        threads: As of :func:`run_command`.
 
     Returns:
         nerfstudio's metrics, means over the test views.
@@ -114,7 +132,7 @@ def evaluate(run: Path) -> dict[str, float]:
         CommandError: If ns-eval fails.
     """
     places = ("--output-path", run / "eval.json", "--render-output-path", run / TEST_VIEWS)
-    run_command("ns-eval", "--load-config", run / "config.yml", *places, log=run / "eval.log")
+    run_command("ns-eval", "--load-config", run / "config.yml", *places, log=run / "eval.log", threads=threads)
     results: dict[str, float] = json.loads((run / "eval.json").read_text())["results"]
     return results
 

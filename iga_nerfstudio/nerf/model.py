@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,7 @@ from nerfstudio.utils import colormaps, misc
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import mse_loss
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf.field import IGANerfField
 from iga_nerfstudio.nerf.near_far import FAR, NEAR, TRAINING_POSES, SceneBounds, find_bounds, set_bounds
 from iga_nerfstudio.nerf.ray_adjuster import (
@@ -26,6 +25,7 @@ from iga_nerfstudio.nerf.ray_adjuster import (
     RayAdjustmentConfig,
     build_ray_adjuster,
     diagnostic_metrics,
+    shares_of,
 )
 from iga_nerfstudio.networks import NeRFMLP
 
@@ -36,11 +36,12 @@ class AdjustmentConfig(RayAdjustmentConfig):
 
     granularity: Literal["ray", "sample"] = "ray"
     """What is adjusted: the gradient of the rendered ray colours, or of every sample's raw outputs."""
-    kernel_of: Literal["samples", "visible", "rays"] = "samples"
-    """What the kernel is of: the representatives' readouts (the paper's); the same times the opacity of their rays
-    ("visible"); or the rendered colours of the rays, through the samples that represent them, exactly so with
-    num_representatives as large as a ray has samples. Under the latter two, rays that see nothing have no part in the
-    kernel, and what teaches them emptiness is left as it is; under the last the readout is left aside."""
+    kernel_of: Literal["samples", "visible", "rays"] = "visible"  # type: ignore[assignment]
+    """What the kernel is of: the representatives' readouts times the opacity of their rays ("visible"), by which rays
+    that see nothing have no part in it, and what teaches them emptiness is left as it is; the readouts alone, as in the
+    paper ("samples"), which on scenes of little but empty space does harm; or the rendered colours of the rays
+    ("rays"), through the samples that represent them, exactly so with num_representatives as large as a ray has
+    samples: the readout is then left aside."""
 
 
 @dataclass
@@ -98,6 +99,11 @@ class IGANerfModel(AdjustedRays, Model):
         Raises:
             ValueError: If settings do not go together, or near and far are not set and cannot be told.
         """
+        # Here, as nerfstudio's models do: every ns-train imports this file, and torchmetrics takes seconds.
+        from torchmetrics.functional.image import peak_signal_noise_ratio
+
+        from iga_nerfstudio.evaluation.metrics import ImageMetrics
+
         # nerfstudio's own builds the collider alone, and wants its planes given.
         if self.config.enable_collider:
             self.collider = NearFarCollider(NEAR, FAR)  # type: ignore[assignment]
@@ -110,6 +116,7 @@ class IGANerfModel(AdjustedRays, Model):
         self.renderer_rgb = RGBRenderer(background_color=self.config.background_color)
         self.renderer_accumulation = AccumulationRenderer()
         self.renderer_depth = DepthRenderer()
+        self.psnr = partial(peak_signal_noise_ratio, data_range=1.0)
         self.image_metrics = ImageMetrics(self.config.lpips_backbone)
         settings = self.config.adjustment
         if settings.kernel_of == "rays" and settings.granularity == "sample":
@@ -209,10 +216,7 @@ class IGANerfModel(AdjustedRays, Model):
             self.latest_points = self.bounds.to_world(inputs[0].detach().reshape(-1, 3))
             if self.config.adjustment.kernel_of == "rays":
                 return inputs, chosen.gather(self._colour_gradients(raw, samples))
-            if self.config.adjustment.kernel_of == "visible":
-                opacity = scores.sum(-1)
-                return inputs, opacity if chosen.weights is None else chosen.weights * opacity[:, None]
-            return inputs, chosen.weights
+            return inputs, shares_of(self.config.adjustment.kernel_of, chosen, scores)
 
         return self.adjuster.adjust(values, representatives)
 
@@ -232,7 +236,7 @@ class IGANerfModel(AdjustedRays, Model):
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Any]:
         """Training PSNR in dB and, while adjusting, the adjustment's diagnostics under ``iga/``."""
         truth = self.renderer_rgb.blend_background(batch["image"].to(self.device))
-        metrics: dict[str, Any] = {"psnr": peak_signal_noise_ratio(outputs["rgb"].detach(), truth, data_range=1.0)}
+        metrics: dict[str, Any] = {"psnr": self.psnr(outputs["rgb"].detach(), truth)}
         if self.training:
             self.collapse.see(outputs["rgb"], truth)
             metrics |= diagnostic_metrics(self.adjuster)
@@ -260,7 +264,7 @@ class IGANerfModel(AdjustedRays, Model):
         """Metrics of a whole rendered view, and pictures: truth beside fine and coarse, accumulation, depth."""
         truth = self.renderer_rgb.blend_background(batch["image"].to(outputs["rgb"].device))
         metrics = self.image_metrics(outputs["rgb"], truth)
-        metrics["coarse_psnr"] = peak_signal_noise_ratio(outputs["rgb_coarse"], truth, data_range=1.0).item()
+        metrics["coarse_psnr"] = self.psnr(outputs["rgb_coarse"], truth).item()
         images = {
             "img": torch.cat([truth, outputs["rgb"], outputs["rgb_coarse"]], dim=1),
             "accumulation": colormaps.apply_colormap(outputs["accumulation"]),

@@ -20,7 +20,6 @@ from nerfstudio.utils.external import TCNN_EXISTS
 from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment import Chosen
-from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.nerf import hash_encoding  # noqa: F401  (registers the table's kernel rule)
 from iga_nerfstudio.nerf.nerfacto_advice import advise, set_for_object
 from iga_nerfstudio.nerf.nerfstudio_fixes.without_lpips import without_lpips
@@ -29,6 +28,7 @@ from iga_nerfstudio.nerf.ray_adjuster import (
     RayAdjustmentConfig,
     build_ray_adjuster,
     diagnostic_metrics,
+    shares_of,
 )
 
 
@@ -113,6 +113,9 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
             set_for_object(self.config)
         with without_lpips():
             super().populate_modules()
+        # Here, as nerfstudio's models do: every ns-train imports this file, and torchmetrics takes seconds.
+        from iga_nerfstudio.evaluation.metrics import ImageMetrics
+
         self.image_metrics = ImageMetrics(self.config.lpips_backbone)
         settings = self.config.adjustment
         if self.config.implementation == "tcnn" and TCNN_EXISTS:
@@ -155,11 +158,12 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
         outputs = super().get_outputs(ray_bundle)
         if self.training:
             samples, weights = outputs["ray_samples_list"][-1], outputs["weights_list"][-1]
+            settings = self.config.adjustment
 
             def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
                 scores = weights.detach()[..., 0]
                 chosen = self.adjuster.choose((scores.shape[0], scores.shape[1]), scores, scores.device)
-                return self._kernel_inputs(samples, chosen), chosen.weights
+                return self._kernel_inputs(samples, chosen), shares_of(settings.kernel_of, chosen, scores)
 
             outputs["rgb"] = self.adjuster.adjust(outputs["rgb"], representatives)
         return outputs

@@ -14,6 +14,7 @@ from nerfstudio.models.base_model import Model
 from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment import (
+    Chosen,
     InductiveGradientAdjuster,
     Rays,
     require_enough_groups,
@@ -22,10 +23,11 @@ from iga_nerfstudio.adjustment import (
 )
 from iga_nerfstudio.adjustment.history import SpectrumHistory
 from iga_nerfstudio.adjustment.processes import num_processes
-from iga_nerfstudio.adjustment.settings import AdjustmentSettings
+from iga_nerfstudio.adjustment.settings import adjuster_of
 from iga_nerfstudio.nerf.collapse import CollapseWatch
 from iga_nerfstudio.nerf.view_error import error_at_training_view
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
+from iga_nerfstudio.settings import AdjustmentSettings
 
 
 def sum_of_colours(outputs: Tensor) -> Tensor:
@@ -58,6 +60,9 @@ class RayAdjustmentConfig(AdjustmentSettings):
     readout: Literal["activated", "logits", "colours"] = "activated"
     """What the kernel differentiates: the sum of the sigmoids of colour and density (as the authors' code does), the
     sum of the raw outputs, or the sum of the sigmoids of the colour alone."""
+    kernel_of: Literal["samples", "visible"] = "samples"
+    """What the kernel is of: the representatives' readouts, as in the paper ("samples"), or these times the opacity of
+    their rays ("visible"): rays that see nothing then have no part in it."""
     seed: int = 0
     """Seed of random representatives."""
     gather: bool = False
@@ -80,13 +85,31 @@ def build_ray_adjuster(
     Raises:
         ValueError: If a setting is invalid.
     """
-    return settings.adjuster(
+    return adjuster_of(
+        settings,
         network,
         Rays(samples_per_ray),
         readout=READOUTS[settings.readout],
         seed=settings.seed,
         gather=settings.gather,
     )
+
+
+def shares_of(kernel_of: str, chosen: Chosen, weights: Tensor) -> Tensor | None:
+    """What each representative counts in the kernel's scalar of its ray.
+
+    Args:
+        kernel_of: As in the settings: "samples" or "visible".
+        chosen: Slots ``(n, m)``.
+        weights: The rays' rendering weights, ``(n, p)``; their sums are opacities.
+
+    Returns:
+        ``(n, m)``, or ``(n,)`` for one representative a ray; None if all count alike.
+    """
+    if kernel_of == "samples":
+        return chosen.weights
+    opacity = weights.sum(-1)
+    return opacity if chosen.weights is None else chosen.weights * opacity[:, None]
 
 
 def require_enough_rays(adjuster: InductiveGradientAdjuster, attributes: TrainingCallbackAttributes) -> None:

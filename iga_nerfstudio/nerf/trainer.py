@@ -108,7 +108,7 @@ class IGATrainer(Trainer):
         self._interrupted = threading.Event()
         self._told_to_stop = False
         # Of the latest step, and whether it was the last.
-        self._last_step = -1
+        self.last_step = -1
         self._ending = False
         self._random_state: dict[str, Any] | None = None
 
@@ -170,7 +170,7 @@ class IGATrainer(Trainer):
             seed_generators(self.config.machine.seed + comms.get_rank() + self._start_step)
         # nerfstudio's loop takes that many more.
         self.config.max_num_iterations = total - self._start_step
-        self.step = self._last_step = self._start_step - 1
+        self.step = self.last_step = self._start_step - 1
         try:
             with stop_on_signals() as self._interrupted:
                 super().train()
@@ -186,12 +186,12 @@ class IGATrainer(Trainer):
         loss, losses, metrics = super().train_iteration(step)
         if step % self.config.logging.steps_per_log == 0 and not self.grad_scaler.is_enabled():
             require_finite_loss(float(loss.detach()), step, self._rates, self._saved)
-        self._last_step = step
+        self.last_step = step
         return loss, losses, metrics
 
     def _after_train(self) -> None:
         # nerfstudio counts the step that it was about to take when it was stopped.
-        self.step = self._last_step
+        self.step = self.last_step
         self._ending = True
         if self._interrupted.is_set() and self.step + 1 < self._start_step + self.config.max_num_iterations:
             self._stop_early()

@@ -14,21 +14,20 @@ from torch.nn.functional import grid_sample
 POSE_TOLERANCE = 2e-3
 
 
-def matching_view(cameras: Cameras, camera: Cameras) -> int | None:
-    """The training view that a camera stands and looks like, or None.
+def nearest_view(cameras: Cameras, pose: Tensor) -> tuple[int, bool]:
+    """The training view whose pose is most like another.
 
     Args:
         cameras: Of the training views.
-        camera: One camera.
+        pose: Camera to world, ``(3, 4)``.
 
     Returns:
-        The view's index.
+        The view's index, and whether both stand at one place and look the same way.
     """
     poses = cameras.camera_to_worlds
-    pose = camera.camera_to_worlds.reshape(-1, 3, 4)[0].to(poses)
-    distances = (poses - pose).abs().amax(dim=(1, 2))
+    distances = (poses - pose.to(poses)).abs().amax(dim=(1, 2))
     nearest = int(distances.argmin())
-    return nearest if distances[nearest] <= POSE_TOLERANCE else None
+    return nearest, bool(distances[nearest] <= POSE_TOLERANCE)
 
 
 def error_at_training_view(
@@ -49,8 +48,8 @@ def error_at_training_view(
         ``(H, W, 1)``; zero where there is nothing to compare with, everywhere if no view has the camera's pose.
     """
     error = torch.zeros_like(rendering[..., :1])
-    index = matching_view(views.cameras, camera)
-    if index is None:
+    index, same = nearest_view(views.cameras, camera.camera_to_worlds.reshape(-1, 3, 4)[0])
+    if not same:
         return error
     truth = composite(views.get_image_float32(index).to(rendering))[..., :3]
     height, width = rendering.shape[:2]

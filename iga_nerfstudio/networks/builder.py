@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +11,7 @@ from torch import Tensor, nn
 from iga_nerfstudio.networks.activations import ComplexGabor, Finer, Gauss, RealGabor, Sine
 from iga_nerfstudio.networks.encoding import FourierFeatures, FrequencyEncoding
 from iga_nerfstudio.networks.layers import FourierReparameterisedLinear, PointwiseBatchNorm
-
-NetworkKind = Literal[
-    "relu", "pe", "fourier", "siren", "gauss", "wire", "complex_wire", "finer", "gauss_finer", "wire_finer"
-]
-
+from iga_nerfstudio.settings import NetworkConfig, NetworkKind
 
 # Frequency, wavelet frequency, inverse width and range of the first bias: each source's own values for images, and the
 # paper's (App. E) for the FINER variants.
@@ -33,54 +28,6 @@ _DEFAULTS: dict[str, dict[str, float]] = {
 _FR_ALPHA = {"relu": 0.001, "pe": 0.05, "fourier": 0.05, "siren": 0.004}
 # Networks whose weights are drawn for sines: the first layer in +-1/d, the others in +-sqrt(c / d) / omega.
 _SINE_GAIN = {"siren": 6.0, "finer": 6.0, "gauss_finer": 1.0, "wire_finer": 1.0}
-
-
-@dataclass
-class FourierReparameterisation:
-    """Fixed bases of Fourier-reparameterised hidden layers."""
-
-    enabled: bool = False
-    """Train hidden weights as combinations of fixed Fourier bases (FR)."""
-    num_high: int = 128
-    """High frequencies, 1 to H."""
-    num_low: int = 128
-    """Low frequencies, i / L."""
-    num_phases: int = 32
-    """Phases per frequency."""
-    alpha: float | None = None
-    """Amplitude of the bases; the paper's for the network if not given."""
-
-
-@dataclass
-class NetworkConfig:
-    """A coordinate network."""
-
-    kind: NetworkKind = "pe"
-    """Architecture."""
-    hidden_dim: int = 256
-    """Width of the hidden layers; complex_wire and wire_finer divide it by sqrt(2)."""
-    hidden_layers: int = 3
-    """Number of hidden layers."""
-    octaves: int = 6
-    """Octaves of the positional encoding (pe)."""
-    octave_scale: float = math.pi
-    """Angular frequency of its first octave (pe)."""
-    num_features: int = 128
-    """Random Fourier features (fourier)."""
-    feature_scale: float = 10.0
-    """Standard deviation of their frequencies (fourier)."""
-    omega: float | None = None
-    """Frequency of sines and FINER; the source's default if not given."""
-    omega_wavelet: float | None = None
-    """Frequency of Gabor wavelets; the source's default if not given."""
-    scale: float | None = None
-    """Inverse width of Gaussians and wavelets; the source's default if not given."""
-    first_bias: float | None = None
-    """Range of the first layer's bias (FINER and its kin); the source's default if not given."""
-    fourier_reparameterisation: FourierReparameterisation = field(default_factory=FourierReparameterisation)
-    """FR, a baseline of the paper."""
-    batch_norm: bool = False
-    """Batch normalisation of hidden layers (BN), a baseline of the paper."""
 
 
 class CoordinateMLP(nn.Module):

@@ -3,48 +3,41 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import Progress
 
 from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.divergence import TrainingDiverged
-from iga_nerfstudio.stopping import INTERRUPTED
-from iga_nerfstudio.tasks.config_files import AnyTask, read_preset
-from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
-from iga_nerfstudio.tasks.run import CONFIG_FILE, execute
-from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask, load_shape_task
-from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
-from iga_nerfstudio.tasks.task import Task
+from iga_nerfstudio.tasks.config import ImageConfig, SDFConfig, SignalConfig
+from iga_nerfstudio.tasks.config_files import AnyTask, read_preset, read_run
 
 
 def image() -> None:
     """Entry point of ``iga-image``."""
-    sys.exit(main(ImageConfig, load_image_task))
+    sys.exit(main(ImageConfig))
 
 
 def sdf() -> None:
     """Entry point of ``iga-sdf``."""
-    sys.exit(main(SDFConfig, _load_shape_watched))
+    sys.exit(main(SDFConfig))
 
 
 def signal() -> None:
     """Entry point of ``iga-signal``."""
-    sys.exit(main(SignalConfig, load_signal_task))
+    sys.exit(main(SignalConfig))
 
 
-def main(kind: type[AnyTask], load: Callable[[AnyTask], Task[Any]], arguments: Sequence[str] | None = None) -> int:
+def main(kind: type[AnyTask], arguments: Sequence[str] | None = None) -> int:
     """Read the command line, train, write the results.
 
     Args:
         kind: The task's settings.
-        load: Makes the task of them.
         arguments: The command line; the process's own if not given.
 
     Returns:
@@ -58,17 +51,13 @@ def main(kind: type[AnyTask], load: Callable[[AnyTask], Task[Any]], arguments: S
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         config = parse(kind, words)
-        return 0 if execute(load(config), console) else INTERRUPTED
+        # Not before: it imports torch and all that trains, for which neither --help nor a mistake should wait.
+        from iga_nerfstudio.tasks.launch import launch
+
+        return launch(config, console, shlex.join([kind.task, *words]))
     except (ValueError, TrainingDiverged) as error:
         console.print(f"{kind.task}: {error}", style="red", markup=False, soft_wrap=True)
         return 2
-
-
-def _load_shape_watched(config: SDFConfig) -> ShapeTask:
-    """Sample a mesh, which takes minutes at 512^3, under a progress bar."""
-    with Progress(transient=True) as progress:
-        bar = progress.add_task("sampling the mesh", total=1.0)
-        return load_shape_task(config, lambda share: progress.update(bar, completed=share))
 
 
 def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
@@ -86,14 +75,24 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     Raises:
         ValueError: If a preset, or the settings of the run to continue, cannot be read.
     """
+    words = _with_value(words)
     given = _parse(kind, words, kind())
     if given.load_dir is not None and given.config is not None:
         raise ValueError("A run is continued with its own settings: give --load-dir or --config, not both.")
     if given.load_dir is not None:
-        return _parse(kind, words, replace(read_preset(f"{given.load_dir}/{CONFIG_FILE}", kind), config=None))
+        return _parse(kind, words, replace(read_run(given.load_dir, kind), config=None))
     if given.config is not None:
         return _parse(kind, words, read_preset(given.config, kind))
     return given
+
+
+def _with_value(words: list[str]) -> list[str]:
+    """``--compare`` alone is ``--compare True``, as one would type it; all else has its value behind it."""
+    following = [*words[1:], "-"]
+    return [
+        f"{word}=True" if word == "--compare" and after.startswith("-") else word
+        for word, after in zip(words, following, strict=False)
+    ]
 
 
 def _parse(kind: type[AnyTask], words: list[str], default: AnyTask) -> AnyTask:

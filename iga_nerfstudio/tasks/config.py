@@ -1,4 +1,4 @@
-"""Settings that images, shapes and signals share."""
+"""Settings of images, shapes and signals: no need of torch to read them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from iga_nerfstudio.adjustment.settings import AdjustmentSettings
-from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.data.kinds import PaperSignal, ShapeTarget
+from iga_nerfstudio.settings import AdjustmentSettings, NetworkConfig
 
 
 @dataclass
@@ -74,9 +74,11 @@ class TaskConfig:
 
     task: ClassVar[str]
     """Name of the task and its command."""
+    num_evaluations: ClassVar[int] = 50
+    """Evaluations in a run where nothing else is asked for."""
 
     data: Path | None = None
-    """What to fit."""
+    """File to fit."""
     config: str | None = None
     """Preset: its name, or a YAML file. Options beside it override its values."""
     output_dir: Path = Path("outputs")
@@ -87,12 +89,15 @@ class TaskConfig:
     """Name of the run; the time if not given."""
     load_dir: Path | None = None
     """A run to continue, in its own folder and with its own settings; options beside it override those."""
+    compare: bool = False
+    """Train the plain run too, in the folder plain of the run's own, and show both in one report."""
     max_num_iterations: int = 2000
     """Training steps."""
-    steps_per_log: int = 10
-    """Steps between points of the training curves."""
-    steps_per_eval: int = 100
-    """Steps between evaluations on all of the data; the best one's model is kept."""
+    steps_per_log: int | None = None
+    """Steps between points of the training curves; if not given, 10, or less in a run of fewer than 500 steps."""
+    steps_per_eval: int | None = None
+    """Steps between evaluations on all of the data, of which the best one's model is kept; if not given, 50 in a run,
+    20 for a shape, whose grid takes longer."""
     steps_per_save: int = 500
     """Steps between checkpoints."""
     save_only_latest_checkpoint: bool = True
@@ -113,3 +118,114 @@ class TaskConfig:
     def name_of_data(self) -> str:
         """What to call an experiment that has no name of its own."""
         return "unnamed" if self.data is None else self.data.stem
+
+
+@dataclass
+class ImageConfig(TaskConfig):
+    """Fit an image with a coordinate network."""
+
+    task: ClassVar[str] = "iga-image"
+
+    data: Path | None = None
+    """Picture to fit: a PNG, JPEG, TIFF, WebP, BMP or GIF file, of 8 or 16 bits, grey or colour."""
+    crop: tuple[int, int, int, int] | None = None
+    """Part of the picture: left, top, width, height in pixels."""
+    size: tuple[int, int] | None = None
+    """Resize to width, height."""
+    max_side: int | None = None
+    """Shrink so that the longer side has at most that many pixels."""
+    max_pixels: int | None = None
+    """Decode files of up to twice that many pixels; Pillow's 89,478,485 if not given. A small file may claim much."""
+    grouping: Literal["patches", "axes"] = field(default="patches", metadata={"later": True})
+    """Adjust by a kernel of square patches, as the paper does, or by one of the rows and one of the columns. For each
+    of those the mean of four random pixels stands."""
+    patch_size: int | None = None
+    """Side of a group's patch in pixels; if not given, what comes nearest to the paper's 384 patches."""
+    patches_per_batch: int | None = None
+    """Patches drawn per step; the whole image at every step if not given."""
+    render_scale: float = 1.0
+    """Resolution of the reconstruction, relative to the image's."""
+    lpips_backbone: Path | None = None
+    """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
+    lpips_parity: bool = False
+    """Report LPIPS on [0, 1] too, as the paper's code computes it, under lpips_unscaled."""
+
+
+@dataclass
+class SDFConfig(TaskConfig):
+    """Fit a shape with a coordinate network."""
+
+    task: ClassVar[str] = "iga-sdf"
+    num_evaluations: ClassVar[int] = 20
+
+    data: Path | None = None
+    """Shape to fit: a mesh (.ply, .obj, .stl, .glb) or a file of voxels (.npy, .npz, .mat)."""
+    target: ShapeTarget = "occupancy"
+    """What the network learns: 1 inside and 0 outside, or the signed distance (negative inside)."""
+    resolution: int = 128
+    """Voxels along each side of a mesh's bounding cube; the paper has 512. Voxel files keep their own."""
+    crop: bool = True
+    """Cut occupancy grids down to the shape's box."""
+    group_size: int = 64
+    """Consecutive voxels of the flattened grid that form a group, p; half of the resolution, as the paper's 256 of 512,
+    is a row through half of the box."""
+    groups_per_batch: int = 512
+    """Random groups per step, n; all of them where there are fewer."""
+    num_epochs: int | None = None
+    """Passes over the grid; takes the place of max_num_iterations if given."""
+    cache_dir: Path = Path("outputs/cache")
+    """Folder of sampled meshes, so that each is sampled once."""
+    mesh_scale: float = 1.0
+    """Resolution of the extracted mesh, relative to the grid's."""
+    mesh_format: Literal["ply", "obj", "glb", "stl"] = "ply"
+    """File format of the extracted mesh."""
+    adjustment: TaskAdjustmentConfig = field(
+        default_factory=lambda: TaskAdjustmentConfig(end=7, representative="middle")
+    )
+    """The gradient adjustment."""
+
+
+@dataclass
+class SignalConfig(TaskConfig):
+    """Fit a signal with a coordinate network: sound, CSV or NPY (--data), a --signal, or --frequencies."""
+
+    task: ClassVar[str] = "iga-signal"
+
+    data: Path | None = None
+    """Signal to fit: a sound (.wav, .flac, .ogg, .mp3, .aif), a table (.csv, .tsv, .txt) or samples (.npy)."""
+    signal: PaperSignal | None = None
+    """A function of the paper (Sec. 4)."""
+    frequencies: tuple[float, ...] = ()
+    """A sum of sines on [-1, 1): frequencies in cycles per unit."""
+    amplitudes: tuple[float, ...] | None = None
+    """Amplitudes of the sines; 1 if not given."""
+    phases: tuple[float, ...] | None = None
+    """Phases of the sines in radians; 0 if not given."""
+    num_samples: int | None = None
+    """Samples of a function; the paper's for its own, 2048 for sines, if not given."""
+    channel: int | None = None
+    """Channel of a sound or NPY file, counted from 0; all if not given."""
+    column: str | None = None
+    """Column of a CSV file, by name or counted from 0; all but the first if not given."""
+    start: float = 0.0
+    """Leave out that much of a file at the beginning, in seconds."""
+    duration: float | None = None
+    """Length of the stretch of a file to fit, in seconds."""
+    normalise: bool = True
+    """Divide by the largest magnitude for the network; results are in the signal's own units. The paper does not."""
+    interval_size: int | None = None
+    """Consecutive samples that form a group, p; if not given, 8, but more for signals of more than 3,072 samples, so
+    that they form about the 384 groups of the paper's images."""
+    axis_scale: float | None = None
+    """The network sees the signal on [-axis_scale, axis_scale]: the longer, the faster it can vary. If not given, 1,
+    but for SIREN one for every 3,072 samples, which is what its authors took for sound: 100 for seven seconds."""
+    network: NetworkConfig = field(default_factory=lambda: NetworkConfig("siren", hidden_layers=4))
+    """The coordinate network."""
+    adjustment: TaskAdjustmentConfig = field(
+        default_factory=lambda: TaskAdjustmentConfig(end=7, representative="middle")
+    )
+    """The gradient adjustment."""
+
+    def name_of_data(self) -> str:
+        """The file's or the function's name."""
+        return super().name_of_data() if self.data is not None else self.signal or "sines"

@@ -13,6 +13,9 @@ from iga_nerfstudio.tasks.config import TaskConfig
 
 AnyTask = TypeVar("AnyTask", bound=TaskConfig)
 
+CONFIG_FILE = "config.yml"
+"""Where a run's folder keeps its settings."""
+
 
 def recipe_folder() -> Path:
     """The folder ``configs/``, in an installed package as in a checkout, where the link to it may be a mere file."""
@@ -51,6 +54,26 @@ def read_preset(name_or_path: str, kind: type[AnyTask]) -> AnyTask:
         return from_yaml(path.read_text(encoding="utf-8"), name_or_path, kind)
     except OSError as error:
         raise ValueError(f"The preset {path} cannot be read: {error.strerror}.") from error
+
+
+def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
+    """Settings of an earlier run.
+
+    Args:
+        folder: The run's.
+        kind: The task's settings.
+
+    Raises:
+        ValueError: If it is no run's folder, or its settings do not fit the task.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        return from_yaml(path.read_text(encoding="utf-8"), str(path), kind)
+    except OSError as error:
+        raise ValueError(
+            f"{folder} holds no run to continue: its {CONFIG_FILE} cannot be read ({error.strerror}). Give --load-dir "
+            f"the folder of a run, <output-dir>/<experiment-name>/{kind.task}/<timestamp>."
+        ) from error
 
 
 def from_yaml(text: str, name: str, kind: type[AnyTask]) -> AnyTask:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,47 +14,18 @@ from torch import Tensor
 from iga_nerfstudio.adjustment import Axes, Patches
 from iga_nerfstudio.data.images import read_image, write_image
 from iga_nerfstudio.data.samples import MAX_CHANNELS
-from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum, training_curve
+from iga_nerfstudio.evaluation.figures import error_map, residual_spectrum
 from iga_nerfstudio.evaluation.metrics import ImageMetrics, psnr
 from iga_nerfstudio.evaluation.squares import side_of_squares
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
-from iga_nerfstudio.tasks.config import TaskConfig
+from iga_nerfstudio.tasks.config import ImageConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, as_array
 from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
-
-
-@dataclass
-class ImageConfig(TaskConfig):
-    """Fit an image with a coordinate network."""
-
-    task: ClassVar[str] = "iga-image"
-
-    crop: tuple[int, int, int, int] | None = None
-    """Part of the picture: left, top, width, height in pixels."""
-    size: tuple[int, int] | None = None
-    """Resize to width, height."""
-    max_side: int | None = None
-    """Shrink so that the longer side has at most that many pixels."""
-    max_pixels: int | None = None
-    """Decode files of up to twice that many pixels; Pillow's 89,478,485 if not given. A small file may claim much."""
-    grouping: Literal["patches", "axes"] = field(default="patches", metadata={"later": True})
-    """Adjust by a kernel of square patches, as the paper does, or by one of the rows and one of the columns. For each
-    of those the mean of four random pixels stands."""
-    patch_size: int | None = None
-    """Side of a group's patch in pixels; if not given, what comes nearest to the paper's 384 patches."""
-    patches_per_batch: int | None = None
-    """Patches drawn per step; the whole image at every step if not given."""
-    render_scale: float = 1.0
-    """Resolution of the reconstruction, relative to the image's."""
-    lpips_backbone: Path | None = None
-    """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
-    lpips_parity: bool = False
-    """Report LPIPS on [0, 1] too, as the paper's code computes it, under lpips_unscaled."""
+from iga_nerfstudio.tasks.trainer import Watcher
 
 
 def automatic_patch_size(height: int, width: int) -> int:
@@ -160,9 +130,18 @@ class ImageTask(Task[ImageConfig]):
         found = decode(network, self._samples.grid.thinned(step), self._chunk).clamp_(0, 1)
         return as_picture(self.image[::step, ::step].numpy()), as_picture(found.numpy())
 
-    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
-        """``reconstruction.png``, ``error.png``, ``spectrum.png``, ``training.png``."""
-        names = ("reconstruction", "error", "spectrum", "training")
+    def caption(self) -> str:
+        """Size of the image."""
+        height, width, channels = self.image.shape
+        return f"The image: {width} x {height} pixels, {channels} channel{'s' if channels > 1 else ''}."
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """The side of a patch, where there are patches."""
+        return {} if isinstance(self.grouping, Axes) else {"patch_size": self.grouping.block_size[0]}
+
+    def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
+        """``reconstruction.png``, ``error.png``, ``spectrum.png``."""
+        names = ("reconstruction", "error", "spectrum")
         paths = [folder / f"{name}.png" for name in names]
         if self.config.render_scale != 1.0:  # first, so that both resolutions are never held at once
             write_image(self.reconstruct(network, self.config.render_scale).numpy(), paths[0])
@@ -171,7 +150,6 @@ class ImageTask(Task[ImageConfig]):
             write_image(found, paths[0])
         write_whole(paths[1], partial(error_map, truth, found))
         write_whole(paths[2], partial(residual_spectrum, truth, found))
-        write_whole(paths[3], partial(training_curve, record.evaluations))
         return paths
 
 

@@ -27,6 +27,12 @@ def learning_rate(config: OptimizerConfig, network: NetworkConfig) -> float:
     return _RATES[config.kind][network.kind not in _RELU_NETWORKS]
 
 
+def momentum(config: OptimizerConfig) -> float:
+    """The momentum of Muon or SGD: the given one, or the optimiser's own."""
+    own = 0.95 if config.kind == "muon" else 0.0
+    return own if config.momentum is None else config.momentum
+
+
 def balance_rule(config: OptimizerConfig) -> BalanceRule:
     """The adjustment's rule that goes with an optimiser (paper Sec. 3.4, App. D).
 
@@ -51,17 +57,17 @@ def build_optimizer(config: OptimizerConfig, network: NetworkConfig, module: nn.
         ValueError: If a setting is out of range.
     """
     rate = learning_rate(config, network)
-    momentum = config.momentum
     positive_rate("optimizer.lr", rate)
     positive_rate("optimizer.adam_lr", config.adam_lr)
-    if momentum is not None and not 0 <= momentum < 1:
-        raise ValueError(f"Momentum must lie in [0, 1), got {momentum}.")
+    used = momentum(config)
+    if not 0 <= used < 1:
+        raise ValueError(f"Momentum must lie in [0, 1), got {used}.")
     if config.kind == "muon":
-        return MuonWithAdam(module.parameters(), rate, 0.95 if momentum is None else momentum, config.adam_lr)
+        return MuonWithAdam(module.parameters(), rate, used, config.adam_lr)
     if config.kind == "sgd":
-        return SGD(module.parameters(), lr=rate, momentum=momentum or 0.0)
-    if momentum is not None:
-        raise ValueError(f"optimizer.momentum={momentum} has no meaning for adam. Leave it out, or use muon or sgd.")
+        return SGD(module.parameters(), lr=rate, momentum=used)
+    if config.momentum is not None:
+        raise ValueError(f"optimizer.momentum={used} has no meaning for adam. Leave it out, or use muon or sgd.")
     parameters = list(module.parameters())
     # One kernel for all parameters: a third of the time for a small network on a CPU. There is none for complex ones.
     fused = not any(p.is_complex() for p in parameters)

@@ -1,4 +1,4 @@
-"""A run as one HTML file that needs nothing else: results, pictures, settings, and a comparison to zoom into."""
+"""Runs as one HTML file that needs nothing else: results, pictures, settings, and a comparison to zoom into."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ def write_report(
     title: str,
     metrics: dict[str, dict[str, float]],
     facts: dict[str, Any],
-    comparison: tuple[np.ndarray, np.ndarray],
-    pictures: list[Path],
+    comparison: dict[str, np.ndarray],
+    pictures: dict[str, Path],
     settings: str,
+    summary: str = "",
+    caption: str = "",
 ) -> None:
     """Write the report.
 
@@ -47,35 +49,49 @@ def write_report(
         title: What the run is called.
         metrics: Metrics of some models, by the model's name; the first one's decide which are shown.
         facts: What else is worth a line: names and values.
-        comparison: Ground truth and reconstruction as pictures of one size, ``(H, W, 3)`` in [0, 1].
-        pictures: PNG files to show below, in order.
+        comparison: Two or more pictures of one size by their names, ``(H, W, 3)`` in [0, 1]; the last two are compared
+            first.
+        pictures: PNG files to show below by their captions, in order.
         settings: The run's settings, as YAML.
+        summary: What came out, in a sentence.
+        caption: What the compared pictures show.
 
     Raises:
         ValueError: If the pictures to compare differ in size.
         OSError: If the file cannot be written.
     """
-    truth, found = comparison
-    if truth.shape != found.shape:
-        raise ValueError(f"Pictures to compare have one size, got {truth.shape} and {found.shape}.")
-    figures = "".join(map(_figure, pictures))
+    shapes = [picture.shape for picture in comparison.values()]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"Pictures to compare have one size, got {' and '.join(map(str, shapes))}.")
+    figures = "".join(_figure(picture, name) for name, picture in pictures.items())
     # In the page, four bytes stand for three.
     room = max(PAGE_BYTES - len(figures), PAGE_BYTES // 4) * 3 // 4
-    compared = _embed([Image.fromarray(to_levels(picture)) for picture in (truth, found)], room)
+    compared = _embed([Image.fromarray(to_levels(picture)) for picture in comparison.values()], room)
+    height, width = shapes[0][:2]
+    images = "".join(
+        f'<img alt="{html.escape(name)}" width="{width}" height="{height}" src="{url}" draggable="false">\n'
+        for name, url in zip(comparison, compared.urls, strict=True)
+    )
     template = Template((files("iga_nerfstudio.tasks") / _TEMPLATE).read_text(encoding="utf-8"))
     page = template.substitute(
         title=html.escape(title),
+        summary=_paragraph(summary),
         metrics=_metrics_table(metrics),
         facts="".join(f"<li>{html.escape(name)}: {html.escape(str(value))}</li>" for name, value in facts.items()),
-        truth=compared.urls[0],
-        found=compared.urls[1],
-        note=f"<p>{compared.note}</p>" if compared.note else "",
-        width=truth.shape[1],
-        height=truth.shape[0],
+        heading=html.escape(", ".join(comparison)),
+        caption=_paragraph(caption),
+        note=_paragraph(compared.note),
+        images=images,
+        width=width,
+        height=height,
         pictures=figures,
         settings=html.escape(settings),
     )
     write_text(path, page)
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>" if text else ""
 
 
 def as_picture(values: np.ndarray) -> np.ndarray:
@@ -111,14 +127,14 @@ def _metrics_table(metrics: dict[str, dict[str, float]]) -> str:
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _figure(path: Path) -> str:
+def _figure(path: Path, caption: str) -> str:
     """A figure of the page, of a PNG file."""
-    content, name = path.read_bytes(), html.escape(path.stem)
+    content, name = path.read_bytes(), html.escape(caption)
     figure = _Embedded([_data_url(content, "png")])
     if len(content) > FIGURE_BYTES:
         figure = _embed([Image.open(path).convert("RGB")], FIGURE_BYTES)
-    caption = f"{name}. {figure.note}" if figure.note else name
-    return f'<figure><img src="{figure.urls[0]}" alt="{name}"><figcaption>{caption}</figcaption></figure>'
+    below = f"{name}. {figure.note}" if figure.note else name
+    return f'<figure><img src="{figure.urls[0]}" alt="{name}"><figcaption>{below}</figcaption></figure>'
 
 
 @dataclass(frozen=True)

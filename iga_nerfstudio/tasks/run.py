@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +23,20 @@ from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder, release_run_folder
 from iga_nerfstudio.tasks.checkpoints import Checkpoints, save_model
+from iga_nerfstudio.tasks.compare import PLAIN, plain_settings, require_adjustment, require_same_settings
 from iga_nerfstudio.tasks.config import TaskConfig
-from iga_nerfstudio.tasks.config_files import to_yaml
-from iga_nerfstudio.tasks.report import write_report
+from iga_nerfstudio.tasks.config_files import CONFIG_FILE, AnyTask, read_run, to_yaml
+from iga_nerfstudio.tasks.run_report import REPORT_FILE, Run, compare, write_run_report
 from iga_nerfstudio.tasks.task import Fit, Task, best_network, conclude
 from iga_nerfstudio.tasks.trainer import Trainer, Watcher
 
-CONFIG_FILE = "config.yml"
 CHECKPOINTS = "checkpoints"
 MODELS = "models"
 METRICS_FILE = "metrics.json"
-REPORT_FILE = "report.html"
 # Pixels along the longer side of a picture in TensorBoard.
 _LARGEST_PICTURE = 512
+# Most pictures of a run there, besides the first and the last.
+_PICTURES = 20
 _KIBIBYTE = 1024
 
 
@@ -62,26 +63,37 @@ def claim_folder(config: TaskConfig) -> Path:
     return claim_run_folder(folder_of_runs(config), config.timestamp, results=(CHECKPOINTS, MODELS, METRICS_FILE))
 
 
-def execute(task: Task[Any], console: Console) -> bool:
-    """Train on a task's data, show the progress, and write everything to the run's folder.
+def execute(config: AnyTask, load: Callable[[AnyTask], Task[Any]], console: Console, command: str) -> bool:
+    """Train on a task's data, show the progress, and write everything to the run's folder; the plain run too if asked.
 
     Args:
-        task: The data and its settings.
+        config: Settings.
+        load: Makes the task of them.
         console: Where progress and results are shown.
+        command: The command line, for the report.
 
     Returns:
-        Whether the run reached its last step; False after Ctrl-C or SIGTERM, with the state saved.
+        Whether the run, or both, reached the last step; False after Ctrl-C or SIGTERM, with the state saved.
 
     Raises:
         ValueError: If a setting is out of range, or the folder is another run's or cannot be written to.
         TrainingDiverged: If loss or weights are no longer finite; the best model until then is saved.
     """
-    config = task.config
+    if config.compare:
+        require_adjustment(config)
+        if config.load_dir is not None and not _begun(config.load_dir / PLAIN):
+            require_same_settings(config, read_run(config.load_dir, type(config)))
+    task = load(config)
     trainer = task.trainer()
     try:
         folder = claim_folder(config)
         try:
-            return _execute(task, trainer, folder, console)
+            run = _run(task, trainer, folder, console, folder)
+            if run is None:
+                return False
+            write_run_report(run, command)
+            _show(run, console)
+            return not config.compare or _run_plain(run, config, load, console, command)
         finally:
             release_run_folder(folder)
     except OSError as error:
@@ -91,7 +103,35 @@ def execute(task: Task[Any], console: Console) -> bool:
         ) from error
 
 
-def _execute(task: Task[Any], trainer: Trainer, folder: Path, console: Console) -> bool:
+def _begun(folder: Path) -> bool:
+    return bool(Checkpoints(folder / CHECKPOINTS).paths())
+
+
+def _run_plain(
+    adjusted: Run, config: AnyTask, load: Callable[[AnyTask], Task[Any]], console: Console, command: str
+) -> bool:
+    """Train the plain run in a folder of the adjusted one's, and show both in its report; whether it got to its end."""
+    folder = adjusted.folder / PLAIN
+    folder.mkdir(exist_ok=True)
+    lock_run_folder(folder)
+    try:
+        console.print("The plain run, for comparison:")
+        task = load(plain_settings(config, folder if _begun(folder) else None))
+        plain = _run(task, task.trainer(), folder, console, adjusted.folder)
+        if plain is None:
+            return False
+        write_run_report(plain, command)
+        _show(plain, console)
+        write_run_report(adjusted, command, plain)
+        told = f"{compare(adjusted, plain)}\nBoth are in {adjusted.folder / REPORT_FILE}"
+        console.print(told, markup=False, soft_wrap=True)
+        return True
+    finally:
+        release_run_folder(folder)
+
+
+def _run(task: Task[Any], trainer: Trainer, folder: Path, console: Console, asked: Path) -> Run | None:
+    """Train and write all but the report; None after Ctrl-C or SIGTERM, with how to go on in the folder asked for."""
     config = task.config
     start_memory = peak_memory_mb()
     trainer.checkpoints = Checkpoints(folder / CHECKPOINTS, config.save_only_latest_checkpoint)
@@ -104,18 +144,15 @@ def _execute(task: Task[Any], trainer: Trainer, folder: Path, console: Console) 
     if trainer.record.interrupted:
         console.print(
             f"Stopped after step {trainer.record.steps} of {config.max_num_iterations}; the state is saved. "
-            f"Continue with:\n  {config.task} --load-dir {folder}",
+            f"Continue with:\n  {config.task} --load-dir {asked}",
             markup=False,
             soft_wrap=True,
         )
-        return False
+        return None
     fit = conclude(task, trainer)
     _write_models(task, trainer, folder)
     write_text(folder / METRICS_FILE, json.dumps(_summary(fit, trainer) | memory, indent=2) + "\n")
-    files = task.write_results(fit.model, fit.record, folder)
-    _write_report(task, trainer, fit, files, folder)
-    _show(fit, files, folder, console)
-    return True
+    return Run(task, trainer, fit, task.write_results(fit.model, folder), folder)
 
 
 def _train(task: Task[Any], trainer: Trainer, folder: Path) -> None:
@@ -143,29 +180,6 @@ def _write_models(task: Task[Any], trainer: Trainer, folder: Path, last: bool = 
     for name, network in networks.items():
         weights = {key: value.cpu() for key, value in network.state_dict().items()}
         save_model(folder / MODELS / f"{name}.pt", weights, task.config.network, task.sizes, task.description())
-
-
-def _write_report(task: Task[Any], trainer: Trainer, fit: Fit, files: list[Path], folder: Path) -> None:
-    """``report.html``."""
-    config, adjuster = task.config, trainer.adjuster
-    write_report(
-        folder / REPORT_FILE,
-        f"{config.task}: {config.experiment_name or config.name_of_data()}, {folder.name}",
-        {f"last, step {fit.record.steps}": fit.metrics, f"best, step {fit.best_step}": fit.best_metrics},
-        {
-            "data": config.data or config.name_of_data(),
-            "gradient": f"adjusted, end {trainer.adjuster.end}, power {trainer.adjuster.power:g}"
-            if trainer.adjuster.enabled
-            else "plain",
-            "optimiser": config.optimizer.kind,
-            "seconds in training steps": f"{fit.record.seconds:.1f}",
-            "parameters": f"{sum(p.numel() for p in fit.model.parameters()):,}",
-            "steps left unadjusted": adjuster.diagnostics.steps_unadjusted,
-        },
-        task.comparison(fit.model),
-        [path for path in files if path.suffix == ".png" and path.stem != "reconstruction"],
-        _settings(task),
-    )
 
 
 def _summary(fit: Fit, trainer: Trainer) -> dict[str, Any]:
@@ -232,11 +246,14 @@ def _watching(task: Task[Any], trainer: Trainer, folder: Path, console: Console)
             return
         folder.mkdir(parents=True, exist_ok=True)
         writer = SummaryWriter(str(folder))
+        due = first_step
         try:
 
             def write(step: int, figures: dict[str, float]) -> None:
+                nonlocal due
                 _write_scalars(writer, step, figures)
-                if task.metric in figures:  # an evaluation's
+                if task.metric in figures and (step >= due or step == config.max_num_iterations):  # an evaluation's
+                    due = step + config.max_num_iterations // _PICTURES
                     pictures = np.concatenate(task.preview(trainer.network, _LARGEST_PICTURE), axis=1)
                     writer.add_image("truth and reconstruction", pictures, step, dataformats="HWC")
 
@@ -250,9 +267,11 @@ def _write_scalars(writer: SummaryWriter, step: int, figures: dict[str, float]) 
         writer.add_scalar(name if "/" in name else f"eval/{name}", value, step)
 
 
-def _show(fit: Fit, files: list[Path], folder: Path, console: Console) -> None:
+def _show(run: Run, console: Console) -> None:
+    fit = run.fit
     table = Table("", f"last, step {fit.record.steps}", f"best, step {fit.best_step}")
     for name in fit.metrics:
         table.add_row(name, *(f"{metrics[name]:.4g}" for metrics in (fit.metrics, fit.best_metrics)))
     console.print(table)
-    console.print(f"{files[0]}\n{folder / REPORT_FILE}\nEverything else is in {folder}", markup=False, soft_wrap=True)
+    paths = f"{run.files[0]}\n{run.folder / REPORT_FILE}\nEverything else is in {run.folder}"
+    console.print(paths, markup=False, soft_wrap=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,51 +16,20 @@ from torchmetrics.classification import BinaryJaccardIndex
 
 from iga_nerfstudio.adjustment import Intervals
 from iga_nerfstudio.data.shapes import load_shape
-from iga_nerfstudio.data.voxels import ShapeTarget, VoxelGrid, as_voxel_grid
-from iga_nerfstudio.evaluation.figures import training_curve
+from iga_nerfstudio.data.voxels import VoxelGrid, as_voxel_grid
+from iga_nerfstudio.evaluation.figures import slices_figure
 from iga_nerfstudio.evaluation.meshes import chamfer_distance, mesh_picture, surface_from_grid, write_mesh
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
-from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
+from iga_nerfstudio.tasks.config import SDFConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups, to_numpy
 from iga_nerfstudio.tasks.setup import chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.trainer import Watcher
 
 logger = logging.getLogger("iga_nerfstudio")
-
-
-@dataclass
-class SDFConfig(TaskConfig):
-    """Fit a shape with a coordinate network."""
-
-    task: ClassVar[str] = "iga-sdf"
-
-    target: ShapeTarget = "occupancy"
-    """What the network learns: 1 inside and 0 outside, or the signed distance (negative inside)."""
-    resolution: int = 128
-    """Voxels along each side of a mesh's bounding cube; the paper has 512. Voxel files keep their own."""
-    crop: bool = True
-    """Cut occupancy grids down to the shape's box."""
-    group_size: int = 64
-    """Consecutive voxels of the flattened grid that form a group, p; half of the resolution, as the paper's 256 of 512,
-    is a row through half of the box."""
-    groups_per_batch: int = 512
-    """Random groups per step, n; all of them where there are fewer."""
-    num_epochs: int | None = None
-    """Passes over the grid; takes the place of max_num_iterations if given."""
-    cache_dir: Path = Path("outputs/cache")
-    """Folder of sampled meshes, so that each is sampled once."""
-    mesh_scale: float = 1.0
-    """Resolution of the extracted mesh, relative to the grid's."""
-    mesh_format: Literal["ply", "obj", "glb", "stl"] = "ply"
-    """File format of the extracted mesh."""
-    adjustment: TaskAdjustmentConfig = field(
-        default_factory=lambda: TaskAdjustmentConfig(end=7, representative="middle")
-    )
-    """The gradient adjustment."""
 
 
 class ShapeTask(Task[SDFConfig]):
@@ -152,20 +120,39 @@ class ShapeTask(Task[SDFConfig]):
 
     def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
         """The slice through the middle of the last axis: occupancy, or distances from black (deep inside) to white."""
-        nx, ny, nz = self.voxels.values.shape
-        middle = nz // 2
-        axes = [torch.linspace(-1, 1, n, device=self.device) for n in (nx, ny, nz)]
-        axes[2] = axes[2][middle : middle + 1]
-        found = decode(network, Grid(axes), chunk_size(self.config.machine))[:, :, 0].numpy()
-        truth = np.array(self.voxels.values[:, :, middle], dtype=np.float32)[..., None]
+        truth, found = self._slices(None)[2], self._slices(network)[2]
         if self.voxels.target == "distance":
             reach = float(np.abs(truth).max()) or 1.0
             truth, found = (0.5 + 0.5 * values / reach for values in (truth, found))
         # The first axis to the right, the second up.
-        return as_picture(np.rot90(truth)), as_picture(np.rot90(found))
+        return as_picture(np.rot90(truth)[..., None]), as_picture(np.rot90(found)[..., None])
 
-    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
-        """``reconstruction.<format>`` and ``shape.png`` where there is a surface, ``training.png``."""
+    def _slices(self, network: CoordinateMLP | None) -> list[np.ndarray]:
+        """Slices through the middle across each axis, of a network or, without one, of the truth."""
+        slices = []
+        for across, size in enumerate(self.voxels.values.shape):
+            middle = slice(size // 2, size // 2 + 1)
+            if network is None:
+                values = np.array(self.voxels.values[(slice(None),) * across + (middle,)], dtype=np.float32)
+            else:
+                axes = [torch.linspace(-1, 1, n, device=self.device) for n in self.voxels.values.shape]
+                axes[across] = axes[across][middle]
+                values = decode(network, Grid(axes), chunk_size(self.config.machine))[..., 0].numpy()
+            slices.append(values.squeeze(across))
+        return slices
+
+    def caption(self) -> str:
+        """Size of the grid, and which slice it is."""
+        nx, ny, nz = self.voxels.values.shape
+        place = self.voxels.origin[2] + nz // 2 * self.voxels.spacing
+        white = "inside" if self.voxels.target == "occupancy" else "far outside"
+        return (
+            f"The grid has {nx} x {ny} x {nz} voxels. The slice z = {place:.4g}, number {nz // 2 + 1} of {nz}, with x "
+            f"to the right and y up; white is {white}."
+        )
+
+    def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
+        """``reconstruction.<format>`` and ``shape.png`` where there is a surface, ``slices.png``."""
         paths = []
         surface = self.surface(network)
         if surface is not None:
@@ -173,9 +160,15 @@ class ShapeTask(Task[SDFConfig]):
             write_mesh(surface, paths[0])
             pair = [("ground truth", self.truth), ("reconstruction", surface)]
             write_whole(paths[1], lambda path: mesh_picture(pair, path))
-        curve = folder / "training.png"
-        write_whole(curve, partial(training_curve, record.evaluations))
-        return [*paths, curve]
+        slices = folder / "slices.png"
+        write_whole(slices, lambda path: self._draw_slices(network, path))
+        return [*paths, slices]
+
+    def _draw_slices(self, network: CoordinateMLP, path: Path) -> None:
+        rows = {"truth": self._slices(None), "found": self._slices(network)}
+        reach = max(float(np.abs(values).max()) for values in rows["truth"]) or 1.0
+        limits = (0.0, 1.0) if self.voxels.target == "occupancy" else (-reach, reach)
+        slices_figure(rows, path, self.voxels.origin, self.voxels.spacing, limits)
 
 
 def load_shape_task(config: SDFConfig, progress: Callable[[float], None] | None = None) -> ShapeTask:

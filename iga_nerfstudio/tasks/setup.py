@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, cast
 
 import torch
 
 from iga_nerfstudio.adjustment import Axes, AxesAdjuster, Grouping, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.adjustment.limits import require_kernel_fits
-from iga_nerfstudio.adjustment.settings import AdjustmentSettings
+from iga_nerfstudio.adjustment.settings import adjuster_of, arguments_of
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.networks import CoordinateMLP, build_network
+from iga_nerfstudio.settings import AdjustmentSettings
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
-from iga_nerfstudio.tasks.optimizers import balance_rule
+from iga_nerfstudio.tasks.optimizers import balance_rule, learning_rate, momentum
 
 PAPER_GROUPS = 384
 """Groups of the paper's images, 768x512 in patches of 32x32."""
@@ -20,6 +22,8 @@ PAPER_GROUPS = 384
 # What the automatic choice of balanced eigenvalues goes by.
 GROUPS_PER_EIGENVALUE, MOST_EIGENVALUES = 19, 25
 CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS = 6, 20
+# Points that the curve of the loss has at least, in runs of that many steps.
+LEAST_CURVE_POINTS = 50
 
 
 def validate(config: TaskConfig) -> None:
@@ -31,13 +35,22 @@ def validate(config: TaskConfig) -> None:
     counts = {name: getattr(config, name) for name in ("max_num_iterations", "steps_per_log", "steps_per_eval")}
     counts |= {"steps_per_save": config.steps_per_save, "machine.points_per_chunk": chunk_size(config.machine)}
     for name, value in counts.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
     if config.network.batch_norm and config.adjustment.enabled:
         raise ValueError(
             "Batch normalisation couples all points of a batch, so there is no kernel to adjust by. Train it plain: "
             "--adjustment.enabled False."
         )
+
+
+def steps_between_points(config: TaskConfig) -> tuple[int, int]:
+    """Steps between points of the training curves, and between evaluations."""
+    steps = config.max_num_iterations
+    return (
+        min(max(steps // LEAST_CURVE_POINTS, 1), 10) if config.steps_per_log is None else config.steps_per_log,
+        max(steps // config.num_evaluations, 1) if config.steps_per_eval is None else config.steps_per_eval,
+    )
 
 
 def choose_device(machine: MachineConfig) -> torch.device:
@@ -105,7 +118,7 @@ def build_adjuster(
         ValueError: If a setting is invalid, or there are too few groups for ``end``.
     """
     settings = _filled_in(config, *automatic_balance(config, num_groups))
-    return settings.adjuster(network, grouping, seed=config.machine.seed)
+    return adjuster_of(settings, network, grouping, seed=config.machine.seed)
 
 
 def build_axes_adjuster(config: TaskConfig, network: CoordinateMLP, axes: Axes) -> AxesAdjuster:
@@ -121,7 +134,7 @@ def build_axes_adjuster(config: TaskConfig, network: CoordinateMLP, axes: Axes) 
     """
     shortest = min(axes.shape)
     settings = _filled_in(config, *automatic_balance(config, shortest, CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS))
-    arguments = settings.arguments()
+    arguments = arguments_of(settings)
     del arguments["representative"], arguments["num_representatives"]
     return AxesAdjuster(network, axes, seed=config.machine.seed, **arguments)
 
@@ -130,6 +143,33 @@ def _filled_in(config: TaskConfig, end: int, power: float) -> AdjustmentSettings
     """The adjustment's settings with nothing left open."""
     rule = config.adjustment.rule or balance_rule(config.optimizer)
     return replace(config.adjustment, end=end if config.adjustment.enabled else 0, rule=rule, power=power)
+
+
+def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjuster) -> TaskConfig:
+    """The settings with what they leave open filled in as the run had it.
+
+    Args:
+        config: The run's settings.
+        adjuster: The run's.
+    """
+    steps_per_log, steps_per_eval = steps_between_points(config)
+    optimizer = replace(
+        config.optimizer,
+        lr=learning_rate(config.optimizer, config.network),
+        momentum=None if config.optimizer.kind == "adam" else momentum(config.optimizer),
+    )
+    adjustment = config.adjustment
+    if adjuster.enabled:
+        adjustment = replace(adjustment, end=adjuster.end, rule=adjuster.rule, power=adjuster.power)
+    device = cast(Literal["cpu", "cuda", "mps"], choose_device(config.machine).type)
+    return replace(
+        config,
+        steps_per_log=steps_per_log,
+        steps_per_eval=steps_per_eval,
+        optimizer=optimizer,
+        adjustment=adjustment,
+        machine=replace(config.machine, device_type=device, points_per_chunk=chunk_size(config.machine)),
+    )
 
 
 def require_groups(config: TaskConfig, num_groups: int, option: str) -> None:

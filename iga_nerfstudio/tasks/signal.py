@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,20 +12,20 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import Intervals
-from iga_nerfstudio.data.sines import PAPER_SIGNALS, PaperSignal, paper_signal, sum_of_sines
+from iga_nerfstudio.data.sines import PAPER_SIGNALS, paper_signal, sum_of_sines
 from iga_nerfstudio.data.sounds import SOUND_ENDINGS, write_wav
 from iga_nerfstudio.data.tables import write_table
 from iga_nerfstudio.data.waveforms import Waveform, read_waveform, waveform_of
-from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture, training_curve
+from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture
 from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft_error
 from iga_nerfstudio.files import write_whole
-from iga_nerfstudio.networks import CoordinateMLP, NetworkConfig
-from iga_nerfstudio.tasks.config import TaskAdjustmentConfig, TaskConfig
+from iga_nerfstudio.networks import CoordinateMLP
+from iga_nerfstudio.tasks.config import SignalConfig
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, as_array
 from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode
 from iga_nerfstudio.tasks.task import Fit, Task, fit
-from iga_nerfstudio.tasks.trainer import Record, Watcher
+from iga_nerfstudio.tasks.trainer import Watcher
 
 # Strongest frequencies whose error is reported where the signal does not come with a list of its own.
 _REPORTED_FREQUENCIES = 6
@@ -35,50 +33,6 @@ _REPORTED_FREQUENCIES = 6
 _PAPER_INTERVAL = 8
 # Samples for which a SIREN's axis is 1 longer, at both ends: 308,207 on [-100, 100] in its authors' code.
 _SAMPLES_PER_UNIT = PAPER_GROUPS * _PAPER_INTERVAL
-
-
-@dataclass
-class SignalConfig(TaskConfig):
-    """Fit a signal with a coordinate network: sound, CSV or NPY (--data), a --signal, or --frequencies."""
-
-    task: ClassVar[str] = "iga-signal"
-
-    signal: PaperSignal | None = None
-    """A function of the paper (Sec. 4)."""
-    frequencies: tuple[float, ...] = ()
-    """A sum of sines on [-1, 1): frequencies in cycles per unit."""
-    amplitudes: tuple[float, ...] | None = None
-    """Amplitudes of the sines; 1 if not given."""
-    phases: tuple[float, ...] | None = None
-    """Phases of the sines in radians; 0 if not given."""
-    num_samples: int | None = None
-    """Samples of a function; the paper's for its own, 2048 for sines, if not given."""
-    channel: int | None = None
-    """Channel of a sound or NPY file, counted from 0; all if not given."""
-    column: str | None = None
-    """Column of a CSV file, by name or counted from 0; all but the first if not given."""
-    start: float = 0.0
-    """Leave out that much of a file at the beginning, in seconds."""
-    duration: float | None = None
-    """Length of the stretch of a file to fit, in seconds."""
-    normalise: bool = True
-    """Divide by the largest magnitude for the network; results are in the signal's own units. The paper does not."""
-    interval_size: int | None = None
-    """Consecutive samples that form a group, p; if not given, 8, but more for signals of more than 3,072 samples, so
-    that they form about the 384 groups of the paper's images."""
-    axis_scale: float | None = None
-    """The network sees the signal on [-axis_scale, axis_scale]: the longer, the faster it can vary. If not given, 1,
-    but for SIREN one for every 3,072 samples, which is what its authors took for sound: 100 for seven seconds."""
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig("siren", hidden_layers=4))
-    """The coordinate network."""
-    adjustment: TaskAdjustmentConfig = field(
-        default_factory=lambda: TaskAdjustmentConfig(end=7, representative="middle")
-    )
-    """The gradient adjustment."""
-
-    def name_of_data(self) -> str:
-        """The file's or the function's name."""
-        return super().name_of_data() if self.data is not None else self.signal or "sines"
 
 
 def automatic_interval_size(num_samples: int) -> int:
@@ -108,6 +62,7 @@ class SignalTask(Task[SignalConfig]):
         ValueError: If signal or settings do not fit.
     """
 
+    grouping: Intervals
     metric = "psnr"
 
     def __init__(self, config: SignalConfig, waveform: Waveform, frequencies: tuple[float, ...] = ()) -> None:
@@ -166,8 +121,20 @@ class SignalTask(Task[SignalConfig]):
         low, high = float(truth.min()), float(truth.max())
         return tuple(signal_picture(self.waveform.axis, values, (low, high)) for values in (truth, found))  # type: ignore[return-value]
 
-    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
-        """``reconstruction.wav`` for a file of sound, else ``reconstruction.csv``; ``signal.png``, ``training.png``."""
+    def caption(self) -> str:
+        """Number of samples, rate and channels."""
+        samples, channels = self.truth.shape
+        rate = f"{self.waveform.sample_rate:g} per {self.waveform.unit or 'unit'}"
+        which = "" if channels == 1 else f", the first of {channels} channels"
+        return f"The signal over its axis{which}: {samples:,} samples, {rate}."
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Samples per group and length of the network's axis; number of samples of a function."""
+        found = {"interval_size": self.grouping.block_size[0], "axis_scale": self.axis_scale}
+        return found if self.config.data is not None else found | {"num_samples": len(self.truth)}
+
+    def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
+        """``reconstruction.wav`` for a file of sound, else ``reconstruction.csv``; ``signal.png``."""
         found = self.reconstruct(network).numpy()
         if self.config.data is not None and self.config.data.suffix.lower() in SOUND_ENDINGS:
             first = folder / "reconstruction.wav"
@@ -175,14 +142,11 @@ class SignalTask(Task[SignalConfig]):
         else:
             first = folder / "reconstruction.csv"
             write_table(first, self.waveform.axis, found)
-        pictures = [folder / "signal.png", folder / "training.png"]
+        picture = folder / "signal.png"
         label = f"position ({self.waveform.unit})" if self.waveform.unit else "position"
         truth = self.truth[:, 0].numpy()
-        write_whole(
-            pictures[0], lambda path: signal_figure(self.waveform.axis, truth, found[:, 0], path, x_label=label)
-        )
-        write_whole(pictures[1], partial(training_curve, record.evaluations))
-        return [first, *pictures]
+        write_whole(picture, lambda path: signal_figure(self.waveform.axis, truth, found[:, 0], path, x_label=label))
+        return [first, picture]
 
 
 def load_signal_task(config: SignalConfig) -> SignalTask:

@@ -90,7 +90,15 @@ class Task(ABC, Generic[AnyConfig]):
         return truth[::step, ::step], found[::step, ::step]
 
     @abstractmethod
-    def write_results(self, network: CoordinateMLP, record: Record, folder: Path) -> list[Path]:
+    def caption(self) -> str:
+        """What :meth:`comparison`'s pictures show, and how large the data are, in a sentence."""
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """Settings of this kind of data that the configuration leaves open, as they were chosen, by name."""
+        return {}
+
+    @abstractmethod
+    def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
         """Write reconstruction and pictures into a folder; the files written, the reconstruction first."""
 
 

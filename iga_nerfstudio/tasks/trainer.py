@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import Axes, AxesAdjuster, Blocks, InductiveGradientAdjuster
+from iga_nerfstudio.adjustment.history import SpectrumHistory
 from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.stopping import stop_on_signals
@@ -20,7 +21,14 @@ from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.optimizers import build_optimizer, build_schedule
 from iga_nerfstudio.tasks.samples import Batches
-from iga_nerfstudio.tasks.setup import build_adjuster, build_axes_adjuster, chunk_size, initial_network, validate
+from iga_nerfstudio.tasks.setup import (
+    build_adjuster,
+    build_axes_adjuster,
+    chunk_size,
+    initial_network,
+    steps_between_points,
+    validate,
+)
 from iga_nerfstudio.tasks.step import accumulate_gradient
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -101,6 +109,8 @@ class Trainer:
         self.batches = batches
         self.best = Best()
         self.record = Record()
+        self.spectra = SpectrumHistory()
+        self._steps_per_log, self._steps_per_eval = steps_between_points(config)
         self._evaluate, self._metric = evaluate, metric
         self.checkpoints, self.watchers = checkpoints, watchers
         self._saved_at: int | None = None
@@ -118,7 +128,7 @@ class Trainer:
             while self.record.steps < self.config.max_num_iterations and not stopping.is_set():
                 self.step()
                 step, last = self.record.steps, self.record.steps == self.config.max_num_iterations
-                if step % self.config.steps_per_eval == 0 or last:
+                if step % self._steps_per_eval == 0 or last:
                     self._evaluate_now()
                 if step % self.config.steps_per_save == 0 and not last:
                     self._save_or_log()
@@ -142,8 +152,7 @@ class Trainer:
         self.optimizer.step()
         self.schedule.step()
         self.record.steps += 1
-        logging_step = self.record.steps % self.config.steps_per_log == 0
-        if logging_step:
+        if self.record.steps % self._steps_per_log == 0:
             self._log_step(mse_loss(prediction, batch.target).item())
         self.record.seconds += time.perf_counter() - start
 
@@ -159,17 +168,18 @@ class Trainer:
                 "iga/effective_rank": seen.effective_rank.item(),
                 "iga/steps_unadjusted": float(seen.steps_unadjusted),
             }
-        self._tell(figures, self.record.history)
+        self.spectra.record(self.adjuster)
+        self._log(figures, self.record.history)
 
     def _evaluate_now(self) -> None:
         metrics = self._evaluate(self.network)
-        self._tell(metrics, self.record.evaluations)
+        self._log(metrics, self.record.evaluations)
         if not self.best.metrics or metrics[self._metric] > self.best.metrics[self._metric]:
             # A copy: the weights in the network go on changing.
             weights = {name: value.detach().cpu().clone() for name, value in self.network.state_dict().items()}
             self.best = Best(self.record.steps, metrics, weights)
 
-    def _tell(self, figures: dict[str, float], curves: dict[str, tuple[list[int], list[float]]]) -> None:
+    def _log(self, figures: dict[str, float], curves: dict[str, tuple[list[int], list[float]]]) -> None:
         for name, value in figures.items():
             steps, values = curves.setdefault(name, ([], []))
             steps.append(self.record.steps)
@@ -212,6 +222,7 @@ class Trainer:
             "adjuster": self.adjuster.state_dict(),
             "batches": self.batches.state_dict(),
             "best": vars(self.best),
+            "spectra": self.spectra.state_dict(),
             "record": {name: value for name, value in vars(self.record).items() if name != "interrupted"},
         }
 
@@ -228,6 +239,8 @@ class Trainer:
             self.batches.load_state_dict(state["batches"])
             self.best = Best(**state["best"])
             self.record = Record(**state["record"])
+            if "spectra" in state:  # not of runs begun before there were any
+                self.spectra.load_state_dict(state["spectra"])
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"The checkpoint is of a run with another network, optimiser or data ({str(error).splitlines()[0]}). "

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from iga_nerfstudio.benchmark.paper import scene_settings
-from iga_nerfstudio.benchmark.studies import nerf, peers
+from iga_nerfstudio.benchmark.studies import methods, nerf
+from iga_nerfstudio.benchmark.studies.methods import METHODS, why_not
 from iga_nerfstudio.benchmark.studies.nerf import FULL, PRESETS, Nerf, command_of_run
-from iga_nerfstudio.benchmark.studies.peers import METHODS, why_not
 from iga_nerfstudio.benchmark.study import Figures
 from iga_nerfstudio.benchmark.sweep import train_all
 from iga_nerfstudio.nerf.commands import CommandError, OutOfTimeError, run_command
@@ -148,9 +148,10 @@ def test_truth_and_rendering_are_found_in_every_methods_pictures(tmp_path: Path)
 
 
 def test_scenes_of_the_paper_have_their_settings() -> None:
-    assert scene_settings("ficus") == {"--pipeline.model.adjustment.end": 30}
+    samples = {"--pipeline.model.adjustment.kernel-of": "samples"}
+    assert scene_settings("ficus") == {"--pipeline.model.adjustment.end": 30} | samples
     others = ("ship", "materials", "chair", "hotdog", "drums", "mic", "lego")
-    assert all(scene_settings(scene) == {"--pipeline.model.adjustment.end": 25} for scene in others)
+    assert all(scene_settings(scene) == {"--pipeline.model.adjustment.end": 25} | samples for scene in others)
     assert scene_settings("garden") == {}
 
 
@@ -163,7 +164,7 @@ def command_of(study: Nerf) -> str:
 def test_the_full_preset_is_the_papers() -> None:
     full = replace(PRESETS["full"], data=(Path("data/ficus"),))
     assert {name: getattr(full, name) for name in FULL} == FULL
-    assert (full.downscale_factors, full.methods, full.seeds) == ((2,), ("iga-nerf-plain", "iga-nerf"), (42,))
+    assert (full.downscale_factors, full.methods, full.seeds) == ((2,), ("iga-nerf-plain", "iga-nerf-paper"), (42,))
     command = command_of(full)
     assert command.startswith("ns-train iga-nerf --data data/ficus ")
     assert command.endswith(" iga-blender --downscale-factor 2 --test-skip 8")
@@ -186,7 +187,7 @@ def test_runs_at_other_sizes_have_other_folders() -> None:
 
 
 def test_what_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "find_spec", lambda name: None if name == "tinycudann" else object())
+    monkeypatch.setattr(methods, "find_spec", lambda name: None if name == "tinycudann" else object())
     assert why_not("instant-ngp", "cuda") == "needs tinycudann, which is not installed"
     assert why_not("splatfacto", "cpu") == "needs a CUDA GPU"
     assert why_not("splatfacto", "cuda") is None

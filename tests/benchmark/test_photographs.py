@@ -11,7 +11,8 @@ import pytest
 from iga_nerfstudio.benchmark.cli import Comparison
 from iga_nerfstudio.benchmark.studies import ablations, balance, images
 from iga_nerfstudio.benchmark.studies.ablations import Ablations
-from iga_nerfstudio.benchmark.studies.balance import DEFAULT, JUDGED, OTHER_RATES, RATES, WAYS, Balance
+from iga_nerfstudio.benchmark.studies.balance import DEFAULT, JUDGED, OTHER_RATES, RATES, VARIANTS, Balance
+from iga_nerfstudio.benchmark.studies.grouping import Grouping
 from iga_nerfstudio.benchmark.studies.images import Images
 from iga_nerfstudio.tasks.image import automatic_patch_size
 from tests.benchmark.studies import Pretended, psnr, write_photographs
@@ -113,7 +114,7 @@ class TestBalance:
         train = Pretended(lambda run: psnr(values.get(run["variant"], 20.0)))
         figures = study.settings() | study.measure(train)
         entries = sum(len(ways) for ways in JUDGED.values())
-        assert len(figures["compared"]) == len(WAYS) * 2
+        assert len(figures["compared"]) == len(VARIANTS) * 2
         assert {run["lr"] for run in figures["compared"]} == {RATES["muon"]["pe"]}
         assert len(figures["tried"]) == entries * (1 + len(OTHER_RATES))
         assert len(figures["judged"]) == entries * 2
@@ -146,6 +147,25 @@ class TestBalance:
         # What iga-image does unless told otherwise.
         assert (chosen(DEFAULT).adjustment.end, chosen(DEFAULT).adjustment.power) == (None, None)
         assert chosen("default, half").max_num_iterations == 5000
+
+
+class TestGrouping:
+    def test_patches_and_axes_beside_plain_training(self, data: Path, tmp_path: Path) -> None:
+        study = Grouping(data, 48, 8, 10, 5, (1, 2), chosen_on=("a",), held_out=("b", "c"), networks=("pe",))
+        train = Pretended(lambda run: psnr({"patches": 21.0, "axes": 23.5}.get(run["variant"], 20.0)))
+        figures = study.settings() | study.measure(train)
+        assert {run["image"] for run in figures["judged"]} == {"b", "c"}
+        assert {run["variant"] for run in figures["compared"]} == {"plain", "patches", "axes", "axes, few"}
+        configs = {training.labels["variant"]: training.configuration for training in train.asked}
+        assert {name: config.grouping for name, config in configs.items() if config.adjustment.enabled} == {
+            "patches": "patches", "axes": "axes", "axes, few": "axes",
+        }  # fmt: skip
+        assert (configs["axes, few"].adjustment.end, configs["axes, few"].adjustment.power) == (10, 0.4)
+        text = Grouping.section(figures, "grouping")
+        assert "- axes against patches: pe under Muon +2.50 ± 0.00 (4 of 4) dB." in text
+        assert "| pe | Muon, axes | 23.50 ± 0.00 |" in text
+        Grouping.draw(figures, tmp_path / "grouping")
+        assert (tmp_path / "grouping_curves.png").stat().st_size > 5_000
 
 
 class TestAblations:

@@ -7,16 +7,21 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from iga_nerfstudio.adjustment.history import Spectrum
 from iga_nerfstudio.evaluation import figures as figures_module
 from iga_nerfstudio.evaluation.figures import (
+    compared_sheet,
     error_map,
     read_side_by_side,
     residual_spectrum,
     signal_figure,
-    training_curve,
+    slices_figure,
+    spectrum_over_training,
+    training_curves,
     view_sheet,
 )
 from iga_nerfstudio.evaluation.spectra import log_spectrum, radial_energy
@@ -189,40 +194,53 @@ def test_pairs_of_images_that_do_not_compare(tmp_path, draw):
         draw(truth, truth * np.nan, tmp_path / "a.png")
 
 
-def test_training_curve_has_a_panel_per_metric(tmp_path, drawn):
-    history = {"psnr": ([0, 100, 200], [10.0, 25.0, 20.0]), "lpips": ([0, 200], [0.5, 0.1])}
-    training_curve(history, tmp_path / "a.png", best={"psnr": "max", "lpips": "min"})
-    first = check_png(tmp_path / "a.png")
-    psnr, lpips = drawn[0].axes
-    assert (psnr.get_ylabel(), lpips.get_ylabel()) == ("psnr", "lpips")
-    assert psnr.get_xlim() == lpips.get_xlim()
+def test_training_curves_have_a_panel_per_metric_and_a_curve_per_run(tmp_path, drawn):
+    plain = {"psnr": ([0, 100, 200], [10.0, 25.0, 20.0]), "loss": ([0, 200], [1.0, 0.001])}
+    adjusted = {"psnr": ([0, 200], [10.0, float("inf")]), "loss": ([0, 200], [1.0, 0.0001])}
+    training_curves({"plain": plain, "adjusted": adjusted}, tmp_path / "a.png")
+    check_png(tmp_path / "a.png")
+    psnr, loss = drawn[0].axes
+    assert (psnr.get_ylabel(), loss.get_ylabel()) == ("psnr", "loss")
+    assert psnr.get_xlim() == loss.get_xlim()
+    assert (psnr.get_yscale(), loss.get_yscale()) == ("linear", "log")
     np.testing.assert_array_equal(psnr.get_lines()[0].get_xydata(), [[0, 10], [100, 25], [200, 20]])
-    assert psnr.get_title(loc="right") == "best 25 at step 100"
-    assert lpips.get_title(loc="right") == "best 0.1 at step 200"
-    training_curve(history, tmp_path / "b.png")
-    assert not np.array_equal(first, check_png(tmp_path / "b.png"))
-    assert [len(axis.get_lines()) for axis in drawn[1].axes] == [1, 1]
-
-
-def test_training_curve_passes_over_what_is_not_finite(tmp_path, composed):
-    values = [float("inf"), 3.0, float("nan"), 2.0]
-    history = {"loss": ([0, 1, 2, 3], values), "psnr": ([0], [float("nan")])}
-    training_curve(history, tmp_path / "a.png", best={"loss": "max", "psnr": "max"})
-    assert [axis.get_title(loc="right") for axis in composed[0].axes] == ["best 3 at step 1", "no finite value"]
+    np.testing.assert_array_equal(loss.get_lines()[1].get_xydata(), [[0, 1], [200, 0.0001]])
+    assert [text.get_text() for text in psnr.get_legend().get_texts()] == ["plain", "adjusted"]
 
 
 def test_histories_that_cannot_be_drawn(tmp_path):
     path = tmp_path / "a.png"
     with pytest.raises(ValueError, match="at least one metric"):
-        training_curve({}, path)
+        training_curves({"run": {}}, path)
     with pytest.raises(ValueError, match="'psnr' has 2 steps and 1 values"):
-        training_curve({"psnr": ([0, 1], [1.0])}, path)
+        training_curves({"run": {"psnr": ([0, 1], [1.0])}}, path)
     with pytest.raises(ValueError, match="'psnr' has 0 steps"):
-        training_curve({"psnr": ([], [])}, path)
-    with pytest.raises(ValueError, match=r"'ssim', which is not among \['psnr'\]"):
-        training_curve({"psnr": ([0], [1.0])}, path, best={"ssim": "max"})
-    with pytest.raises(ValueError, match="must be 'max' or 'min', got 'most'"):
-        training_curve({"psnr": ([0], [1.0])}, path, best={"psnr": "most"})
+        training_curves({"run": {"psnr": ([], [])}}, path)
+
+
+def test_the_kernels_spectrum_over_a_training(tmp_path, composed):
+    spectra = [Spectrum(step, 1, 2, torch.tensor([9.0, 4.0, 1.0]) * step, 1.0 * step, 2.0, 0) for step in range(1, 51)]
+    spectrum_over_training(spectra, tmp_path / "a.png")
+    numbers, time = composed[0].axes
+    lines = [line.get_ydata().tolist() for line in numbers.get_lines()]
+    assert lines[:2] == [[9, 4, 1], [1, 1, 1]]
+    assert lines[-2:] == [[450, 200, 50], [50, 50, 50]]
+    assert len(time.get_lines()[0].get_xdata()) == 50
+    with pytest.raises(ValueError, match="at least one spectrum"):
+        spectrum_over_training([], tmp_path / "b.png")
+
+
+def test_slices_are_labelled_and_lie_where_the_grid_is(tmp_path, drawn):
+    grid = np.random.default_rng(0).random((4, 6, 8))
+    slices = [grid[2], grid[:, 3], grid[:, :, 4]]
+    slices_figure({"truth": slices, "found": slices}, tmp_path / "a.png", (10.0, 0.0, -1.0), 0.5, (0, 1))
+    check_png(tmp_path / "a.png")
+    across_z = drawn[0].axes[2]
+    assert across_z.get_title() == "truth: z = 1, slice 5 of 8"
+    assert (across_z.get_xlabel(), across_z.get_ylabel()) == ("x", "y")
+    assert across_z.images[0].get_extent() == [9.75, 11.75, -0.25, 2.75]
+    # Columns of the drawn array go right.
+    np.testing.assert_array_equal(across_z.images[0].get_array(), grid[:, :, 4].T)
 
 
 def test_signal_figure_shows_signal_error_and_amplitudes(tmp_path, drawn):
@@ -266,6 +284,15 @@ def test_signals_that_cannot_be_drawn(tmp_path):
         signal_figure(X**2, SIGNAL, SIGNAL, path)
     with pytest.raises(ValueError, match="ascending and evenly spaced"):
         signal_figure(X[::-1], SIGNAL, SIGNAL, path)
+
+
+def test_methods_are_compared_view_by_view(tmp_path, composed):
+    truths, found = [picture(0), picture(1)], [picture(2), picture(3)]
+    compared_sheet(truths, {"plain, 9 dB": found, "IGA, 9 dB": truths}, tmp_path / "a.png")
+    names = [axis.get_ylabel() for axis in composed[0].axes[::2]]
+    assert names == ["ground truth", "plain, 9 dB", "IGA, 9 dB", "plain: error x 4", "IGA: error x 4"]
+    np.testing.assert_array_equal(composed[0].axes[3].images[0].get_array(), found[1])
+    assert not composed[0].axes[9].images[0].get_array().any()
 
 
 def test_view_sheet_and_its_parts(tmp_path):

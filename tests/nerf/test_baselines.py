@@ -72,4 +72,5 @@ def test_presets_apply_to_their_scenes(scene: str, end: int | None) -> None:
     presets, overrides = get_presets_and_config_overrides(spec, {"id": "blender", "scene": scene})
     assert presets == {"blender"} | ({"blender-ficus"} if end else set())
     assert overrides["pipeline.datamanager.dataparser"] == "blender-data"
+    assert overrides["pipeline.model.adjustment.kernel_of"] == "samples"
     assert overrides.get("pipeline.model.adjustment.end") == end

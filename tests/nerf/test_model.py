@@ -64,10 +64,11 @@ def test_adjustment_takes_nothing_from_the_global_random_state(make_pipeline):
 
 
 @pytest.mark.parametrize("granularity", ["ray", "sample"])
-@pytest.mark.parametrize(("count", "representative"), [(1, "largest_weight"), (3, "largest_weight")])
-def test_step_gradient_is_equation_4_written_out(make_pipeline, granularity, count, representative):
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("kernel_of", ["samples", "visible"])
+def test_step_gradient_is_equation_4_written_out(make_pipeline, granularity, count, kernel_of):
     """Double precision, a naive loop over everything: representatives, kernel, dense S_e, residual, backward."""
-    pipeline = make_pipeline(granularity=granularity, num_representatives=count, representative=representative)
+    pipeline = make_pipeline(granularity=granularity, num_representatives=count, kernel_of=kernel_of)
     model = pipeline.model.double()
     bundle, batch = pipeline.datamanager.next_train(0)
     batch["image"] = batch["image"].double()
@@ -96,6 +97,8 @@ def test_step_gradient_is_equation_4_written_out(make_pipeline, granularity, cou
             fine.frustums.get_positions()[ray, heaviest], fine.frustums.directions[ray, heaviest]
         )
         scalar = (points.sigmoid().sum(1) / 2 * share).sum()
+        if kernel_of == "visible":
+            scalar = scalar * weights[ray].detach().sum()
         columns.append(torch.cat([g.flatten() for g in torch.autograd.grad(scalar, parameters)]))
     jacobian = torch.stack(columns, 1)
     values, vectors = torch.linalg.eigh(jacobian.T @ jacobian)
@@ -131,7 +134,7 @@ def test_mixed_precision_keeps_the_kernel_accurate(make_pipeline):
 
 
 def test_training_learns_the_scene(make_pipeline):
-    losses = train(make_pipeline(), 60)
+    losses = train(make_pipeline(), 120)
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
 
 
@@ -259,28 +262,6 @@ def test_a_kernel_of_rays_is_that_of_their_rendered_colours(make_pipeline, backg
     jacobian = torch.stack(
         [torch.cat([g.flatten() for g in torch.autograd.grad(ray, parameters, retain_graph=True)]) for ray in rays]
     ).double()
-    expected = torch.linalg.eigvalsh(jacobian @ jacobian.T).flip(0)[:7]
-    assert torch.allclose(model.adjuster.diagnostics.eigenvalues.double(), expected, rtol=1e-3, atol=1e-6 * expected[0])
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_kernel_of_what_is_visible_is_the_papers_by_the_opacity_of_rays(make_pipeline, count):
-    pipeline = make_pipeline(rays=10, kernel_of="visible", num_representatives=count, eigen_method="dense")
-    model, seen = pipeline.model, {}
-    combine = model.sampler_pdf.forward
-    model.sampler_pdf.forward = lambda *args, **settings: seen.setdefault("samples", combine(*args, **settings))
-    step_gradients(pipeline)
-    samples = seen["samples"]
-    raw = model.field_fine.raw_outputs(samples)
-    weights = samples.get_weights(IGANerfField.activate(raw)[1])[..., 0].detach()
-    heaviest = weights.topk(count, dim=1)
-    shares = heaviest.values / heaviest.values.sum(1, keepdim=True)
-    readouts = (sum_of_sigmoids(raw).gather(1, heaviest.indices) * shares).sum(1)
-    parameters = list(model.field_fine.parameters())
-    jacobian = torch.stack(
-        [torch.cat([g.flatten() for g in torch.autograd.grad(r, parameters, retain_graph=True)]) for r in readouts]
-    ).double()
-    jacobian *= weights.sum(1, keepdim=True)
     expected = torch.linalg.eigvalsh(jacobian @ jacobian.T).flip(0)[:7]
     assert torch.allclose(model.adjuster.diagnostics.eigenvalues.double(), expected, rtol=1e-3, atol=1e-6 * expected[0])
 

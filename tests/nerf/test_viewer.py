@@ -23,6 +23,7 @@ from iga_nerfstudio.nerf import viewer_panel
 from iga_nerfstudio.nerf.nerfstudio_fixes.departed_clients import survive_departures
 from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE
+from iga_nerfstudio.nerf.panel_words import SETTINGS, _short, history_words, summary
 from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
 from iga_nerfstudio.nerf.trainer import IGATrainer, find_port
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
@@ -58,12 +59,12 @@ def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
 def panel_of(pipeline: Any, server: viser.ViserServer, training: bool = True) -> AdjustmentPanel:
     viewer = SimpleNamespace(
         viser_server=server,
-        trainer=SimpleNamespace(training_state="training") if training else None,
+        trainer=SimpleNamespace(training_state="training", last_step=0) if training else None,
         train_lock=FairLock() if training else threading.Lock(),
         pipeline=pipeline,
         stats_markdown=server.gui.add_markdown("Step: 0"),
         render_statemachines={},
-        control_panel=SimpleNamespace(_max_res=SimpleNamespace(value=512)),
+        control_panel=SimpleNamespace(_max_res=SimpleNamespace(value=512), output_render="rgb", split=False),
         step=0,
         update_step=lambda step: None,
     )
@@ -101,8 +102,70 @@ def test_a_change_waits_for_the_step_in_progress(make_pipeline: PipelineFactory,
     panel._controls["end"].value = 2
     time.sleep(0.3)
     assert pipeline.model.adjuster.end == 6
+    assert panel._message.content == "**Pending**: End 2; applied at the next training step."
     lock.release()
     eventually(lambda: pipeline.model.adjuster.end == 2)
+
+
+def test_a_change_is_pending_until_a_step_is_taken_with_it(
+    make_pipeline: PipelineFactory, server: viser.ViserServer
+) -> None:
+    pipeline = make_pipeline()
+    panel = panel_of(pipeline, server)
+    train(pipeline, 1)
+    panel._update()
+    before = panel._words.content
+    panel._trainer.training_state = "paused"
+    panel._controls["end"].value = 2
+    eventually(lambda: pipeline.model.adjuster.end == 2)
+    panel._controls["enabled"].value = False
+    eventually(lambda: not pipeline.model.adjuster.enabled)
+    panel._update()
+    assert panel._message.content == "**Pending**: Adjust off, End 2; applied once training is resumed."
+    # The numbers are still of the settings that the step had.
+    assert panel._words.content == f"{before} **Switched off since then.**"
+    panel._trainer.training_state, panel._trainer.last_step = "training", 1
+    panel._update()
+    assert not panel._message.visible
+
+
+def test_nothing_can_be_changed_after_the_last_step(make_pipeline: PipelineFactory, server: viser.ViserServer) -> None:
+    panel = panel_of(make_pipeline(), server)
+    panel._trainer.training_state = "completed"
+    panel._update()
+    assert all(control.disabled for control in panel._controls.values())
+    assert "training is over" in panel._message.content
+
+
+def test_every_control_has_a_hint(make_pipeline: PipelineFactory, server: viser.ViserServer) -> None:
+    panel = panel_of(make_pipeline(), server)
+    assert set(panel._controls) == set(SETTINGS)
+    for control in (*panel._controls.values(), panel._plot_of, panel._show_points, panel._to_view):
+        assert control._impl.hint
+
+
+def test_the_error_layer_leads_to_a_training_view(
+    make_pipeline: PipelineFactory, server: viser.ViserServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = panel_of(make_pipeline(), server)
+    poses = panel._cameras.camera_to_worlds
+    client = SimpleNamespace(camera=SimpleNamespace(), pose=poses[3] + 0.01)
+    monkeypatch.setattr(server, "get_clients", lambda: {0: client})
+    panel.viewer.get_camera_state = lambda client: SimpleNamespace(c2w=client.pose.double())
+    panel._update()
+    assert not panel._no_view.visible
+    panel.viewer.control_panel.output_render = "error"
+    panel._update()
+    assert panel._no_view.visible
+    assert panel._to_view.visible
+    panel.viewer.camera_handles = {3: SimpleNamespace(visible=True), 4: SimpleNamespace(visible=True)}
+    panel._go_to_nearest_view(SimpleNamespace(client=client))
+    # Its own picture is not in front of it.
+    assert [handle.visible for handle in panel.viewer.camera_handles.values()] == [False, True]
+    assert np.allclose(client.camera.position, SCENE_SCALE * poses[3, :, 3].numpy())
+    client.pose = poses[3]
+    panel._update()
+    assert not panel._to_view.visible
 
 
 @pytest.mark.parametrize(
@@ -115,12 +178,12 @@ def test_what_cannot_be_is_answered_and_put_back(
     panel = panel_of(pipeline, server)
     before = getattr(pipeline.model.adjuster, name)
     panel._controls[name].value = value
-    eventually(lambda: panel._message.visible)
-    assert message in panel._message.content
+    eventually(lambda: message in panel._message.content)
+    assert panel._message.visible
     assert getattr(pipeline.model.adjuster, name) == panel._controls[name].value == before
     train(pipeline, 1)  # goes on
     panel._controls["end"].value = 4
-    eventually(lambda: not panel._message.visible)
+    eventually(lambda: panel._message.content.startswith("**Pending**: End 4;"))
 
 
 def test_several_processes_are_not_changed_one_by_one(
@@ -139,16 +202,19 @@ def test_plots_and_points_follow_the_training(
 ) -> None:
     pipeline = make_pipeline()
     panel = panel_of(pipeline, server)
-    assert panel._summary.content == "No step has been adjusted yet."
+    assert panel._words.content == "No step has been adjusted yet."
     train(pipeline, 3)
     panel._update()
     values = pipeline.model.adjuster.diagnostics.eigenvalues
-    before, after = panel._spectrum_plot.figure.data
+    before, after, target = panel._plot.figure.data
     assert np.allclose(before.y, values)
     assert np.allclose(after.y, values[6])
-    assert panel._spectrum_plot.figure.layout.shapes[0].y0 == pytest.approx(values[6].item())
-    assert list(panel._history_plot.figure.data[0].x) == [1, 2, 3]
-    assert "Eigenvalues 1 to 6 set to" in panel._summary.content
+    assert np.allclose(target.y, values[6])
+    assert f"**6 eigenvalues** between {_short(values[0])} and {_short(values[5])}" in panel._words.content
+    panel._plot_of.value = "history"
+    panel._update()
+    assert list(panel._plot.figure.data[0].x) == [1, 2, 3]
+    assert panel._words.content.startswith("Step 1 → 3:")
     assert pipeline.model.latest_points.shape == (48, 3)
     clouds: list[np.ndarray] = []
     monkeypatch.setattr(server.scene, "add_point_cloud", lambda _name, points, **_look: clouds.append(points))
@@ -158,9 +224,6 @@ def test_plots_and_points_follow_the_training(
     panel._show_points.value = False
     eventually(lambda: len(clouds) == 2)
     assert clouds[-1].shape == (0, 3)
-    pipeline.model.adjuster.enabled = False
-    panel._update()
-    assert panel._summary.content.endswith("**Switched off.**")
 
 
 def test_a_finished_runs_history_is_shown_without_controls(
@@ -171,7 +234,10 @@ def test_a_finished_runs_history_is_shown_without_controls(
     loaded.load_state_dict(trained.state_dict())
     panel = panel_of(loaded, server, training=False)
     assert panel._controls == {}
-    assert list(panel._history_plot.figure.data[0].x) == [1, 2, 3, 4]
+    assert f"between {_short(trained.model.history.spectra[-1].eigenvalues[0])} and" in panel._words.content
+    panel._plot_of.value = "history"
+    panel._update()
+    assert list(panel._plot.figure.data[0].x) == [1, 2, 3, 4]
 
 
 def test_checkpoints_without_a_history_are_read(make_pipeline: PipelineFactory) -> None:
@@ -188,7 +254,42 @@ def test_figures_without_anything_to_show_are_empty() -> None:
     assert spectrum_figure(None).data == ()
     assert [len(line.y) for line in history_figure([]).data] == [0, 0, 0]
     failed = Spectrum(1, 1, 2, torch.tensor([3.0, 2.0, 0.0]), float("nan"), 1.5, 1)
-    assert spectrum_figure(failed).layout.shapes == ()
+    assert [line.name for line in spectrum_figure(failed).data] == ["before", "after"]
+
+
+def spectrum(values: list[float], start: int = 1, target: float = 16.0, power: float = 1.0) -> Spectrum:
+    return Spectrum(7, start, len(values) - 1, torch.tensor(values), target, 3.44, 0, power)
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (
+            spectrum([4096.0, 256.0, 32.0, 16.0]),
+            "**3 eigenvalues** between 4.1e3 and 32 are brought to 16: patterns learned 128 times as fast as others "
+            "now go at one speed.",
+        ),
+        (
+            spectrum([4096.0, 256.0, 16.0, 16.0], start=2, power=0.5),
+            "**2 eigenvalues** between 256 and 16 are brought 50% of the way, on a logarithmic scale, to 16: patterns "
+            "learned 16 times as fast as others now are 4 times as fast.",
+        ),
+        (spectrum([2.0, 1.0, 0.0], target=float("nan")), "The latest step was left unadjusted."),
+        (None, "No step has been adjusted yet."),
+    ],
+)
+def test_numbers_are_put_into_words(shown: Spectrum | None, words: str, make_pipeline: PipelineFactory) -> None:
+    assert summary(make_pipeline().model.adjuster, shown) == words
+
+
+def test_the_history_is_put_into_words() -> None:
+    assert history_words([]) == ""
+    words = history_words([spectrum([0.02, 0.01, 0.0001], target=1e-4), spectrum([4e12, 1.0])])
+    assert words.startswith("Step 7 → 7: largest eigenvalue 0.02 → 4e12, target 0.0001 → 16, effective rank")
+
+
+def test_messages_are_small() -> None:
+    assert len(spectrum_figure(spectrum([2.0] * 26)).to_json()) < 3000
 
 
 class TestPorts:

@@ -20,24 +20,24 @@ from scipy.io import wavfile
 from iga_nerfstudio.data.meshes import read_mesh
 from iga_nerfstudio.tasks.checkpoints import load_model
 from iga_nerfstudio.tasks.cli import main
-from iga_nerfstudio.tasks.image import ImageConfig, load_image_task, render_image
-from iga_nerfstudio.tasks.sdf import SDFConfig, load_shape_task
-from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
+from iga_nerfstudio.tasks.image import ImageConfig, render_image
+from iga_nerfstudio.tasks.sdf import SDFConfig
+from iga_nerfstudio.tasks.signal import SignalConfig
 from iga_nerfstudio.tensor_files import load_tensors
 
 QUICK = ["--max-num-iterations", "6", "--steps-per-eval", "3", "--steps-per-log", "2", "--network.hidden-dim", "16"]
 
 
 def iga_image(*words: object) -> int:
-    return main(ImageConfig, load_image_task, [str(word) for word in words])
+    return main(ImageConfig, [str(word) for word in words])
 
 
 def iga_sdf(*words: object) -> int:
-    return main(SDFConfig, load_shape_task, [str(word) for word in words])
+    return main(SDFConfig, [str(word) for word in words])
 
 
 def iga_signal(*words: object) -> int:
-    return main(SignalConfig, load_signal_task, [str(word) for word in words])
+    return main(SignalConfig, [str(word) for word in words])
 
 
 def the_run(output_dir: Path) -> Path:

@@ -18,7 +18,7 @@ from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.tasks import cli
 reuse_host_memory()
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert cli.main(cli.ImageConfig, cli.load_image_task, sys.argv[1:]) == 0
+assert cli.main(cli.ImageConfig, sys.argv[1:]) == 0
 print("growth in KiB:", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
 """
 WIDTH, HEIGHT = 1300, 1000

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -17,7 +18,7 @@ from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks import report
 from iga_nerfstudio.tasks.cli import main
 from iga_nerfstudio.tasks.config import MachineConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, load_image_task
+from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
 from iga_nerfstudio.tasks.report import as_picture, write_report
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
 from iga_nerfstudio.tasks.setup import initial_network
@@ -41,13 +42,14 @@ def test_everything_is_inside(tmp_path: Path) -> None:
         "iga-image: <b>& photo",
         {"last": {"psnr": 31.25, "ssim": 0.9}, "best": {"psnr": 32.5}},
         {"data": "a&b.png"},
-        (truth, found),
-        [tmp_path / "training.png"],
+        {"ground truth": truth, "plain": truth[::-1], "reconstruction": found},
+        {"training": tmp_path / "training.png"},
         "network:\n  kind: <pe>\n",
     )
     page = page_path.read_text()
     inside = pictures_in(page)
     assert np.array_equal(inside["ground truth"], np.round(255 * truth))
+    assert np.array_equal(inside["plain"], np.round(255 * truth[::-1]))
     assert np.array_equal(inside["reconstruction"], np.round(255 * found))
     assert np.array_equal(inside["training"], np.full((3, 4, 3), (9, 8, 7)))
     assert "<td>31.25</td><td>32.5</td>" in page
@@ -75,7 +77,8 @@ def photograph(height: int, width: int, noise: float) -> np.ndarray:
 
 
 def report_on(path: Path, truth: np.ndarray, found: np.ndarray, pictures: list[Path] | None = None) -> str:
-    write_report(path, "large", {"last": {"psnr": 30.0}}, {}, (truth, found), pictures or [], "")
+    compared, figures = {"ground truth": truth, "reconstruction": found}, {p.stem: p for p in pictures or []}
+    write_report(path, "large", {"last": {"psnr": 30.0}}, {}, compared, figures, "")
     return path.read_text()
 
 
@@ -144,8 +147,9 @@ def test_figures_too_large_are_jpeg_and_the_page_says_so(tmp_path: Path, monkeyp
 
 
 def test_pictures_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    pictures = {"truth": np.zeros((2, 3, 3)), "found": np.zeros((3, 3, 3))}
     with pytest.raises(ValueError, match=r"one size, got \(2, 3, 3\) and \(3, 3, 3\)"):
-        write_report(tmp_path / "r.html", "", {"a": {}}, {}, (np.zeros((2, 3, 3)), np.zeros((3, 3, 3))), [], "")
+        write_report(tmp_path / "r.html", "", {"a": {}}, {}, pictures, {}, "")
     assert not (tmp_path / "r.html").exists()
 
 
@@ -220,13 +224,19 @@ def test_a_run_leaves_a_report_and_pictures_for_tensorboard(tmp_path: Path) -> N
         "--data", tmp_path / "wide.png", "--output-dir", tmp_path, "--timestamp", "now", "--max-num-iterations", 4,
         "--steps-per-eval", 2, "--network.hidden-dim", 8, "--adjustment.end", 3, "--machine.device-type", "cpu",
     ]  # fmt: skip
-    assert main(ImageConfig, load_image_task, list(map(str, words))) == 0
+    assert main(ImageConfig, list(map(str, words))) == 0
     folder = tmp_path / "wide" / "iga-image" / "now"
     page = (folder / "report.html").read_text()
     assert "iga-image: wide, now" in page
     assert pictures_in(page)["ground truth"].shape == image.shape
-    assert {"error", "spectrum", "training"} <= set(pictures_in(page))
-    assert "hidden_dim: 8" in page
+    assert {"error", "spectrum", "training: loss and metrics"} <= set(pictures_in(page))
+    assert "kernel: its eigenvalues over the training" in pictures_in(page)
+    assert "<p>The image: 1100 x 20 pixels, 3 channels.</p>" in page
+    assert f"command: iga-image --data {tmp_path / 'wide.png'} " in page
+    assert f"torch {torch.__version__.split('+')[0]}" in page
+    # Settings as they were used, by the default of the optimiser and the data.
+    for line in ("hidden_dim: 8", "lr: 0.04", "end: 3", "power: 1.0", "momentum: 0.95", "patch_size: 8", "type: cpu"):
+        assert line in page
     events = EventAccumulator(str(folder))
     events.Reload()
     (tag,) = events.Tags()["images"]

@@ -22,7 +22,7 @@ from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
 
 Network = Literal["relu", "pe", "siren"]
 
-# The rate at which all ways are compared; half and twice as much are tried for those that are judged.
+# The rate at which all variants are compared; half and twice as much are tried for those that are judged.
 RATES: dict[OptimizerKind, dict[Network, float]] = {
     "adam": {"relu": 5e-3, "pe": 5e-3, "siren": 2e-3},
     "muon": {"relu": 4e-2, "pe": 2e-2, "siren": 3e-3},
@@ -31,8 +31,8 @@ OTHER_RATES = (0.5, 2.0)
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to adjust.
+class Variant:
+    """A variant of the adjustment.
 
     Attributes:
         meaning: In words.
@@ -56,23 +56,23 @@ _PLAIN = {"enabled": False}
 # iga-image's default under Muon, and the same without the adjustment.
 DEFAULT, DEFAULT_PLAIN = "default", "plain, cosine"
 HALF = "default, half"
-WAYS = {
-    "plain": Way("no adjustment", _PLAIN),
-    "paper": Way("the paper's: its number of eigenvalues, all of the way to the next one, largest residual"),
-    "half": Way("half as many eigenvalues", end_factor=0.5),
-    "twice": Way("twice as many", end_factor=2.0),
-    "power 0.7": Way("the paper's number, 0.7 of the way (on a logarithmic scale)", {"power": 0.7}),
-    "power 0.5": Way("the paper's number, half of the way", {"power": 0.5}),
-    "60, power 0.7": Way("60 eigenvalues, 0.7 of the way", {"end": 60, "power": 0.7}),
-    "up": Way("raised to the largest eigenvalue, as under plain gradient descent", {"rule": "sgd"}),
-    DEFAULT_PLAIN: Way("no adjustment, the rate falling to nothing along a cosine", _PLAIN, schedule="cosine"),
-    DEFAULT: Way(
+VARIANTS = {
+    "plain": Variant("no adjustment", _PLAIN),
+    "paper": Variant("the paper's: its number of eigenvalues, all of the way to the next one, largest residual"),
+    "half": Variant("half as many eigenvalues", end_factor=0.5),
+    "twice": Variant("twice as many", end_factor=2.0),
+    "power 0.7": Variant("the paper's number, 0.7 of the way (on a logarithmic scale)", {"power": 0.7}),
+    "power 0.5": Variant("the paper's number, half of the way", {"power": 0.5}),
+    "60, power 0.7": Variant("60 eigenvalues, 0.7 of the way", {"end": 60, "power": 0.7}),
+    "up": Variant("raised to the largest eigenvalue, as under plain gradient descent", {"rule": "sgd"}),
+    DEFAULT_PLAIN: Variant("no adjustment, the rate falling to nothing along a cosine", _PLAIN, schedule="cosine"),
+    DEFAULT: Variant(
         "what iga-image does under Muon: one eigenvalue for every 19 groups, 0.7 of the way, and the cosine",
         automatic=True,
         schedule="cosine",
     ),
     # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
-    HALF: Way("the same in half of the steps", automatic=True, schedule="cosine", length=0.5),
+    HALF: Variant("the same in half of the steps", automatic=True, schedule="cosine", length=0.5),
 }
 # Those that are tried at several rates and judged on the held-out photographs.
 JUDGED: dict[OptimizerKind, tuple[str, ...]] = {
@@ -87,7 +87,7 @@ class Balance(Photographs):
 
     name: ClassVar[str] = "balance"
 
-    chosen_on: tuple[str, ...] = ("kodim01",)  # Photographs on which ways are compared, and rates on the first of them.
+    chosen_on: tuple[str, ...] = ("kodim01",)  # Where variants are compared, and rates on the first of them.
     held_out: tuple[str, ...] = ("kodim04", "kodim05", "kodim07")  # Photographs on which the chosen ones are judged.
     networks: tuple[Network, ...] = ("relu", "pe", "siren")  # Networks to train.
     rounds: int = 15  # Timed rounds of steps.
@@ -95,34 +95,34 @@ class Balance(Photographs):
     def measure(self, train: Train) -> Figures:
         compared = train(
             [
-                self.training(self.entry(network, "muon", way), photograph, RATES["muon"][network], seed)
+                self.training(self.entry(network, "muon", variant), photograph, RATES["muon"][network], seed)
                 for network in self.networks
-                for way in WAYS
+                for variant in VARIANTS
                 for photograph in self.chosen_on
                 for seed in self.seeds
             ]
         )
         entries = [
-            self.entry(network, optimizer, way)
+            self.entry(network, optimizer, variant)
             for network in self.networks
-            for optimizer, ways in JUDGED.items()
-            for way in ways
+            for optimizer, variants in JUDGED.items()
+            for variant in variants
         ]
         found = self.judge(entries, self.chosen_on[0], self.held_out, train)
         costs = [cost for network in self.networks for cost in self.step_costs(network)]
         return {"compared": compared, **found, "step_costs": costs}
 
-    def entry(self, network: Network, optimizer: OptimizerKind, way: str) -> Entry:
-        """A network under an optimiser, adjusted in some way."""
+    def entry(self, network: Network, optimizer: OptimizerKind, variant: str) -> Entry:
+        """A network under an optimiser, and a variant of the adjustment."""
         rate = RATES[optimizer][network]
-        labels = {"network": network, "optimizer": optimizer, "variant": way}
+        labels = {"network": network, "optimizer": optimizer, "variant": variant}
         return Entry(
-            labels, self.config_of(network, optimizer, way), (rate, *(factor * rate for factor in OTHER_RATES))
+            labels, self.config_of(network, optimizer, variant), (rate, *(factor * rate for factor in OTHER_RATES))
         )
 
-    def config_of(self, network: NetworkKind, optimizer: OptimizerKind, way: str) -> ImageConfig:
+    def config_of(self, network: NetworkKind, optimizer: OptimizerKind, variant: str) -> ImageConfig:
         """The settings of an entry."""
-        chosen, config = WAYS[way], self.config(network, optimizer)
+        chosen, config = VARIANTS[variant], self.config(network, optimizer)
         paper = config.adjustment
         adjustment = replace(paper, **{"end": round(chosen.end_factor * (paper.end or 0))} | chosen.changes)
         return replace(
@@ -135,11 +135,11 @@ class Balance(Photographs):
     def step_costs(self, network: Network) -> Iterator[Figures]:
         """Seconds of a step of those that are judged over those of plain Adam's, timed alternately."""
 
-        def step(optimizer: OptimizerKind, way: str) -> Callable[[], None]:
-            training = self.training(self.entry(network, optimizer, way), self.held_out[0], 1e-4, 0)
+        def step(optimizer: OptimizerKind, variant: str) -> Callable[[], None]:
+            training = self.training(self.entry(network, optimizer, variant), self.held_out[0], 1e-4, 0)
             return load_image_task(training.configuration).trainer().step
 
-        keys = [(optimizer, way) for optimizer, ways in JUDGED.items() for way in ways]
+        keys = [(optimizer, variant) for optimizer, variants in JUDGED.items() for variant in variants]
         seconds = time_alternately({str(key): step(*key) for key in keys}, self.rounds, warmup=3)
         for key in keys:
             ratio = median_ratio(seconds[str(key)], seconds[str(("adam", "plain"))])
@@ -147,7 +147,7 @@ class Balance(Photographs):
 
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
-        meanings = "\n".join(f"- {name}: {way.meaning}." for name, way in WAYS.items())
+        meanings = "\n".join(f"- {name}: {variant.meaning}." for name, variant in VARIANTS.items())
         seeds = ", ".join(map(str, figures["seeds"]))
         return f"""## {figures["max_side"]} pixels, {figures["max_num_iterations"]} steps
 
@@ -157,7 +157,7 @@ class Balance(Photographs):
 
 Chosen on {", ".join(figures["chosen_on"])}; PSNR under Muon at one learning rate:
 
-{_ways(figures)}
+{_compared(figures)}
 Judged on {", ".join(figures["held_out"])}; a step's cost, and steps and seconds to plain Adam's final PSNR, are over \
 plain Adam's; PSNR at equal seconds is that when plain Adam's run would be over, at this size and on this machine \
 (cosines are then cut off before they are down):
@@ -190,23 +190,23 @@ plain Adam's; PSNR at equal seconds is that when plain Adam's run would be over,
         ]
 
 
-def _ways(figures: Figures) -> str:
+def _compared(figures: Figures) -> str:
     networks = figures["networks"]
     rows = []
-    for way in WAYS:
-        own = those(figures["compared"], variant=way)
-        rows.append([way, *(spread(those(own, network=network), "psnr") for network in networks)])
+    for variant in VARIANTS:
+        own = those(figures["compared"], variant=variant)
+        rows.append([variant, *(spread(those(own, network=network), "psnr") for network in networks)])
     return table(["", *networks], rows)
 
 
 def _judged(figures: Figures) -> str:
     head = ["network", "", "rate", "mean", *figures["held_out"], "step", "PSNR at equal seconds"]
     rows = []
-    for (network, optimizer, way), own in by_entry(figures["judged"]).items():
+    for (network, optimizer, variant), own in by_entry(figures["judged"]).items():
         base = mean_curve(_entry(figures, network, "adam", "plain"))
-        curve, cost = mean_curve(own), _cost(figures, network, optimizer, way)
+        curve, cost = mean_curve(own), _cost(figures, network, optimizer, variant)
         rows.append(
-            [network, f"{optimizer.capitalize()}, {way}", f"{own[0]['lr']:g}", spread(own, "psnr")]
+            [network, f"{optimizer.capitalize()}, {variant}", f"{own[0]['lr']:g}", spread(own, "psnr")]
             + [spread(those(own, image=image), "psnr") for image in figures["held_out"]]
             + [f"{cost:.2f}", number(value_at(curve, base[-1][0] / cost))]
             + [fraction(share) for share in to_quality(curve, base, cost)]
@@ -214,12 +214,12 @@ def _judged(figures: Figures) -> str:
     return table([*head, "steps to quality", "seconds to quality"], rows)
 
 
-def _entry(figures: Figures, network: str, optimizer: str, way: str) -> list[Outcome]:
-    return those(figures["judged"], network=network, optimizer=optimizer, variant=way)
+def _entry(figures: Figures, network: str, optimizer: str, variant: str) -> list[Outcome]:
+    return those(figures["judged"], network=network, optimizer=optimizer, variant=variant)
 
 
-def _cost(figures: Figures, network: str, optimizer: str, way: str) -> float:
-    (entry,) = those(figures["step_costs"], network=network, optimizer=optimizer, variant=way)
+def _cost(figures: Figures, network: str, optimizer: str, variant: str) -> float:
+    (entry,) = those(figures["step_costs"], network=network, optimizer=optimizer, variant=variant)
     return float(entry["cost"])
 
 
@@ -244,7 +244,7 @@ def _words(figures: Figures) -> str:
             first, second = (_entry(figures, network, *entry) for entry in (ours, theirs))
             found = differences(first, second, "psnr", "image")
             gains.append(f"{network} {gain(found)}")
-        names = [f"{optimizer.capitalize()}, {way}" for optimizer, way in (ours, theirs)]
+        names = [f"{optimizer.capitalize()}, {variant}" for optimizer, variant in (ours, theirs)]
         lines.append(f"- {names[0]} against {names[1]}: {', '.join(gains)} dB.")
     return "\n".join(lines) + "\n"
 

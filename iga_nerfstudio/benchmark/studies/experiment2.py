@@ -58,6 +58,7 @@ class Experiment2(Study):
             preset,
             num_samples=self.num_samples,
             max_num_iterations=self.max_num_iterations,
+            steps_per_log=10,
             steps_per_eval=max(self.max_num_iterations // self.curve_points, 1),
             interval_size=group_size,
             network=replace(preset.network, hidden_dim=self.hidden_dim),

@@ -21,7 +21,7 @@ import tyro
 from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.curves import mean_curve
 from iga_nerfstudio.benchmark.paper import NAMES, sizes
-from iga_nerfstudio.benchmark.studies.peers import METHODS, PLAIN, Method, Size, why_not
+from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, Method, Size, why_not
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, one_thread_each
 from iga_nerfstudio.benchmark.tables import differences, finished, gain, grouped, mean, number, spread, table, those
@@ -332,7 +332,7 @@ PRESETS = {
     "smoke": Nerf(tyro.MISSING, (1,), ("iga-nerf-tiny", "iga-nerf-tiny-plain"), 5, None, "own", 1, 0, (42,)),
     "cpu": Nerf(tyro.MISSING),
     "full": Nerf(
-        *(tyro.MISSING, (2,), ("iga-nerf-plain", "iga-nerf"), 200_000, None, "own", 8, 3, (42,), 250_000),
+        *(tyro.MISSING, (2,), ("iga-nerf-plain", "iga-nerf-paper"), 200_000, None, "own", 8, 3, (42,), 250_000),
         device=default_device(),
     ),
 }

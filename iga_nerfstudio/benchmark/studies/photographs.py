@@ -59,6 +59,7 @@ class Photographs(Study):
             max_side=self.max_side,
             patch_size=None,  # what comes nearest to the paper's number of patches
             max_num_iterations=self.max_num_iterations,
+            steps_per_log=10,
             steps_per_eval=max(self.max_num_iterations // self.curve_points, 1),
             network=replace(paper.network, hidden_dim=self.hidden_dim),
             optimizer=OptimizerConfig(optimizer),

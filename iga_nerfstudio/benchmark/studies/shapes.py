@@ -101,6 +101,7 @@ class Shapes(Study):
             resolution=self.resolution,
             group_size=self.group_size,
             groups_per_batch=self.groups_per_batch,
+            steps_per_log=10,
             num_epochs=self.num_epochs,
             network=replace(config.network, hidden_dim=self.hidden_dim),
             adjustment=replace(config.adjustment, enabled=adjusted),

@@ -22,8 +22,21 @@ def begin_at_a_training_view(viewer: Any) -> None:
     Args:
         viewer: nerfstudio's viewer.
     """
-    cameras = viewer.pipeline.datamanager.train_dataset.cameras
-    viewer.viser_server.on_client_connect(lambda client: look_as(client.camera, cameras[0:1]))
+    viewer.viser_server.on_client_connect(lambda client: look_from(client.camera, viewer, 0))
+
+
+def look_from(camera: viser.CameraHandle, viewer: Any, index: int) -> None:
+    """Move a client's camera to a training view, whose own picture would hide what is rendered there.
+
+    Args:
+        camera: The client's.
+        viewer: nerfstudio's viewer.
+        index: Of the view; its picture comes back with *Show Train Cams*.
+    """
+    look_as(camera, viewer.pipeline.datamanager.train_dataset.cameras[index : index + 1])
+    pictures = getattr(viewer, "camera_handles", {})  # none before the training begins, and of some views alone
+    if index in pictures:
+        pictures[index].visible = False
 
 
 def look_as(camera: viser.CameraHandle, view: Cameras) -> None:

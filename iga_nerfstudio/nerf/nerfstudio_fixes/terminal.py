@@ -30,17 +30,17 @@ def quiet_known_warnings() -> None:
             warnings.filterwarnings("ignore", message)
 
 
-def tell_mistakes_in_one_line() -> None:
+def print_mistakes_in_one_line() -> None:
     """End with the message alone where this package has found out what is wrong; other errors keep their stack."""
     others = sys.excepthook
 
-    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, (ValueError, TrainingDiverged)) and _raised_here(trace):
             print(f"\n{error}", file=sys.stderr)
         else:
             others(kind, error, trace)
 
-    sys.excepthook = tell
+    sys.excepthook = excepthook
 
 
 def _raised_here(trace: TracebackType | None) -> bool:

@@ -9,8 +9,9 @@ import pytest
 from torch import nn
 
 from iga_nerfstudio import InductiveGradientAdjuster, Intervals
-from iga_nerfstudio.adjustment.settings import AdjustmentSettings
+from iga_nerfstudio.adjustment.settings import adjuster_of
 from iga_nerfstudio.nerf.model import AdjustmentConfig
+from iga_nerfstudio.settings import AdjustmentSettings
 from iga_nerfstudio.tasks.config import TaskAdjustmentConfig
 
 SETTINGS = [field.name for field in fields(AdjustmentSettings)]
@@ -29,7 +30,8 @@ def test_every_setting_reaches_the_adjuster() -> None:
         "refresh_interval": 4,
     }
     assert set(others) == set(SETTINGS)
-    adjuster = AdjustmentSettings(**others).adjuster(nn.Linear(1, 1), Intervals(64, 8))  # type: ignore[arg-type]
+    settings = AdjustmentSettings(**others)  # type: ignore[arg-type]
+    adjuster = adjuster_of(settings, nn.Linear(1, 1), Intervals(64, 8))
     assert {name: getattr(adjuster, name) for name in SETTINGS} == others
 
 
@@ -42,4 +44,4 @@ def test_those_of_all_methods_are_of_that_class() -> None:
 
 def test_what_is_left_open_is_named() -> None:
     with pytest.raises(ValueError, match="needs end, rule, power"):
-        AdjustmentSettings().adjuster(nn.Linear(1, 1), Intervals(64, 8))
+        adjuster_of(AdjustmentSettings(), nn.Linear(1, 1), Intervals(64, 8))

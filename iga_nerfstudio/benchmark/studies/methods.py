@@ -55,6 +55,7 @@ def _model(**settings: object) -> Options:
     return {f"--pipeline.model.{name.replace('_', '-')}": value for name, value in settings.items()}
 
 
+_KERNEL = "--pipeline.model.adjustment.kernel-of"
 _DECAY = "--optimizers.fields.scheduler.decay-steps"
 _RAYS = "--pipeline.datamanager.train-num-rays-per-batch"
 _WHITE = _model(background_color="white")
@@ -79,9 +80,14 @@ _SMALL_NERFACTO = (
     | {_RAYS: 1024}
 )
 
+_VISIBLE: Options = {_KERNEL: "visible"}
+_NERF = Method("iga-nerf", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)
+
 METHODS: dict[str, Method] = {
-    **_pair(Method("iga-nerf", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)),
-    **_pair(Method("iga-nerf-muon", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)),
+    **_pair(replace(_NERF, options=_VISIBLE)),
+    # The paper's kernel.
+    "iga-nerf-paper": replace(_NERF, options={_KERNEL: "samples"}),
+    **_pair(replace(_NERF, name="iga-nerf-muon", options=_VISIBLE)),
     **_pair(Method("iga-nerf-tiny", panels=3, decay_steps=_DECAY)),
     "vanilla-nerf": Method("vanilla-nerf", _WHITE | {_RAYS: 1024}, _FEW_SAMPLES, panels=3, rendering=2),
     "iga-nerfacto": Method("iga-nerfacto", _NERFACTO, _SMALL_NERFACTO),
@@ -91,7 +97,10 @@ METHODS: dict[str, Method] = {
     "splatfacto": Method("splatfacto", _WHITE, needs_gpu=True, packages=("gsplat",)),
 }
 # What an adjusted method is compared with: the same without the adjustment.
-PLAIN = {name: f"{name}-plain" for name in METHODS if f"{name}-plain" in METHODS} | {"iga-nerfacto": "nerfacto"}
+PLAIN = {name: f"{name}-plain" for name in METHODS if f"{name}-plain" in METHODS} | {
+    "iga-nerf-paper": "iga-nerf-plain",
+    "iga-nerfacto": "nerfacto",
+}
 
 
 def why_not(name: str, device: str) -> str | None:
