@@ -39,7 +39,8 @@ class Variant:
 VARIANTS = {
     "plain": Variant("no adjustment", {"enabled": False}),
     "heaviest": Variant("the sample of largest weight, as in the paper", {"kernel_of": "samples"}),
-    "visible": Variant("the sample of largest weight, times the opacity of its ray: the default", {}),
+    "visible": Variant("the sample of largest weight, times the opacity of its ray", {"power": 1.0}),
+    "half": Variant("the same, balanced half of the way on a logarithmic scale", {"power": 0.5}),
     "rays": Variant("the rendered colours of the rays, exactly", {"kernel_of": "rays", "num_representatives": FINE}),
     "rays-8": Variant(
         "the rendered colours through the 8 heaviest samples", {"kernel_of": "rays", "num_representatives": 8}
@@ -55,7 +56,7 @@ class Rays(Study):
     name: ClassVar[str] = "rays"
 
     data: tuple[Path, ...]  # Folders of Blender scenes.
-    variants: tuple[str, ...] = ("heaviest", "visible")  # What to train beside the plain NeRF.
+    variants: tuple[str, ...] = ("heaviest", "visible", "half")  # What to train beside the plain NeRF.
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")  # Optimisers to train with.
     seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
     downscale_factors: tuple[int, ...] = (8, 4, 2, 2)  # Images are shrunk by them, those of each scene by its own.
