@@ -36,14 +36,23 @@ class Variant:
     changes: dict[str, Any]
 
 
+# Each says all that it depends on: its trainings stay those of a variant when a default changes.
 VARIANTS = {
-    "plain": Variant("no adjustment", {"enabled": False}),
-    "heaviest": Variant("the sample of largest weight, as in the paper", {"kernel_of": "samples"}),
-    "visible": Variant("the sample of largest weight, times the opacity of its ray", {"power": 1.0}),
-    "half": Variant("the same, balanced half of the way on a logarithmic scale", {"power": 0.5}),
-    "rays": Variant("the rendered colours of the rays, exactly", {"kernel_of": "rays", "num_representatives": FINE}),
+    "plain": Variant("no adjustment", {"enabled": False, "kernel_of": "samples", "power": 1.0}),
+    "heaviest": Variant("the sample of largest weight, as in the paper", {"kernel_of": "samples", "power": 1.0}),
+    "visible": Variant(
+        "the sample of largest weight, times the opacity of its ray", {"kernel_of": "visible", "power": 1.0}
+    ),
+    "half": Variant(
+        "the same, balanced half of the way on a logarithmic scale", {"kernel_of": "visible", "power": 0.5}
+    ),
+    "rays": Variant(
+        "the rendered colours of the rays, exactly",
+        {"kernel_of": "rays", "num_representatives": FINE, "power": 1.0},
+    ),
     "rays-8": Variant(
-        "the rendered colours through the 8 heaviest samples", {"kernel_of": "rays", "num_representatives": 8}
+        "the rendered colours through the 8 heaviest samples",
+        {"kernel_of": "rays", "num_representatives": 8, "power": 1.0},
     ),
 }
 RATES: dict[OptimizerKind, float] = {"adam": 3e-3, "muon": 2e-2}
