@@ -36,16 +36,13 @@ class Variant:
     changes: dict[str, Any]
 
 
+_VISIBLE = {"kernel_of": "visible", "power": 1.0}
 # Each says all that it depends on: its trainings stay those of a variant when a default changes.
 VARIANTS = {
     "plain": Variant("no adjustment", {"enabled": False, "kernel_of": "samples", "power": 1.0}),
     "heaviest": Variant("the sample of largest weight, as in the paper", {"kernel_of": "samples", "power": 1.0}),
-    "visible": Variant(
-        "the sample of largest weight, times the opacity of its ray", {"kernel_of": "visible", "power": 1.0}
-    ),
-    "half": Variant(
-        "the same, balanced half of the way on a logarithmic scale", {"kernel_of": "visible", "power": 0.5}
-    ),
+    "visible": Variant("the sample of largest weight, times the opacity of its ray", _VISIBLE),
+    "power 0.7": Variant("the same, balanced 0.7 of the way on a logarithmic scale", _VISIBLE | {"power": 0.7}),
     "rays": Variant(
         "the rendered colours of the rays, exactly",
         {"kernel_of": "rays", "num_representatives": FINE, "power": 1.0},
@@ -65,7 +62,7 @@ class Rays(Study):
     name: ClassVar[str] = "rays"
 
     data: tuple[Path, ...]  # Folders of Blender scenes.
-    variants: tuple[str, ...] = ("heaviest", "visible", "half")  # What to train beside the plain NeRF.
+    variants: tuple[str, ...] = ("heaviest", "visible", "power 0.7")  # What to train beside the plain NeRF.
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")  # Optimisers to train with.
     seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
     downscale_factors: tuple[int, ...] = (8, 4, 2, 2)  # Images are shrunk by them, those of each scene by its own.
