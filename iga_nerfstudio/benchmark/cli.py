@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 from rich.console import Console
@@ -15,14 +15,13 @@ from rich.console import Console
 from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.benchmark.pages import Pages
 from iga_nerfstudio.benchmark.record import write_result
-from iga_nerfstudio.benchmark.registry import MEASUREMENTS, STUDIES
+from iga_nerfstudio.benchmark.registry import KINDS, MEASUREMENTS, STUDIES
 from iga_nerfstudio.benchmark.study import Study
 from iga_nerfstudio.benchmark.sweep import train_all
 from iga_nerfstudio.nerf.commands import CommandError
 
 RESULTS, RECORDS = Path("benchmarks/results"), Path("outputs/bench")
 AnyStudy = TypeVar("AnyStudy", bound=Study)
-Preset = Literal["smoke", "cpu", "full"]
 
 SIZES: dict[str, str] = {
     "smoke": "To see that it works: about a minute.",
@@ -41,11 +40,7 @@ class Measurement(Generic[AnyStudy]):
     """File to write; benchmarks/results/<command>.json if not given."""
 
     def run(self, console: Console) -> None:
-        """Do it.
-
-        Raises:
-            ValueError: If a setting, or what it names, cannot be used.
-        """
+        """Do it."""
         figures = self.study.settings() | self.study.measure(self.train)
         output = self.output or RESULTS / f"{self.study.name}.json"
         write_result(output, figures)
@@ -73,38 +68,6 @@ class Comparison(Measurement[AnyStudy]):
 
 
 @dataclass(frozen=True)
-class All:
-    """Every experiment of the paper, at one size."""
-
-    preset: tyro.conf.Positional[Preset]
-    """Which size."""
-    data: Path
-    """Folder of the photographs, <name>.png."""
-    meshes: Path | None = None
-    """Folder of the meshes, <name>.ply; shapes are left out if not given."""
-    scenes: tuple[Path, ...] = ()
-    """Folders of Blender scenes; NeRFs are left out if none is given."""
-    jobs: int | None = None
-    """Trainings at once, one CPU thread each; two, or one on a GPU, if not given."""
-    records: Path = RECORDS
-    """Folder of the trainings' records; what has one is not trained again."""
-    output: Path = RESULTS
-    """Folder of the files to write."""
-
-    def run(self, console: Console) -> None:
-        """Do it."""
-        data: dict[str, Any] = {"images": self.data, "ablations": self.data, "balance": self.data}
-        data |= {"shapes": self.meshes, "nerf": self.scenes or None}
-        for name in ("experiment1", "experiment2", *data):
-            if name in data and data[name] is None:
-                console.print(f"not run: {name} (no folder given)")
-                continue
-            study = STUDIES[name][self.preset]
-            study = replace(study, data=data[name]) if name in data else study
-            Comparison(study, self.output / f"{name}.json", self.jobs, self.records).run(console)
-
-
-@dataclass(frozen=True)
 class Report:
     """Write what stands between marks in README and the pages under docs/, from the results."""
 
@@ -114,11 +77,7 @@ class Report:
     """Folder of README.md and docs/."""
 
     def run(self, console: Console) -> None:
-        """Do it.
-
-        Raises:
-            ValueError: If there are no results, or a page cannot be written.
-        """
+        """Do it."""
         Pages(self.results, self.root).write()
         console.print(f"Written to {self.root / 'docs'}", soft_wrap=True)
 
@@ -127,42 +86,29 @@ class Check(Report):
     """Compute all of that anew from the trainings' records, and fail on any number that differs."""
 
     def run(self, console: Console) -> None:
-        """Do it.
-
-        Raises:
-            ValueError: If a page says something else than its results.
-        """
+        """Do it."""
         console.print(f"{Pages(self.results, self.root).check()} pages say what the results say.")
-
-
-def command(name: str, kind: Any, study: Study, description: str | None = None) -> Any:
-    """A command, or a size of one, whose options are the study's settings."""
-    default = kind(study)
-    return Annotated[
-        kind[type(study)], tyro.conf.subcommand(name, default=default, description=description, prefix_name=False)
-    ]
 
 
 def commands() -> Any:
     """All of them, for tyro."""
     found = []
     for name, presets in STUDIES.items():
-        sizes = [command(size, Comparison, study, SIZES[size]) for size, study in presets.items()]
-        found.append(subcommand(name, _one_of(sizes), _summary(presets["smoke"])))
+        sizes = [
+            command(size, Comparison[type(study)], SIZES[size], default=Comparison(study))  # type: ignore[misc]
+            for size, study in presets.items()
+        ]
+        found.append(command(name, reduce(or_, sizes), _summary(KINDS[name])))
     for name, study in MEASUREMENTS.items():
-        found.append(command(name.replace("_", "-"), Measurement, study, _summary(study)))
-    for name, kind in (("all", All), ("report", Report), ("check", Check)):
-        found.append(subcommand(name, kind, _summary(kind)))
-    return _one_of(found)
+        kind: Any = Measurement[type(study)]  # type: ignore[misc]
+        found.append(command(name.replace("_", "-"), kind, _summary(study), default=Measurement(study)))
+    found += [command("report", Report, _summary(Report)), command("check", Check, _summary(Check))]
+    return reduce(or_, found)
 
 
-def _one_of(kinds: list[Any]) -> Any:
-    return reduce(or_, kinds)
-
-
-def subcommand(name: str, kind: Any, description: str) -> Any:
-    """A command of some type."""
-    return Annotated[kind, tyro.conf.subcommand(name, description=description, prefix_name=False)]
+def command(name: str, kind: Any, description: str, **default: Any) -> Any:
+    """A command, or a size of one, whose options are the fields of some type."""
+    return Annotated[kind, tyro.conf.subcommand(name, description=description, prefix_name=False, **default)]
 
 
 def _summary(study: Any) -> str:

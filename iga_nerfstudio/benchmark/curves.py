@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from iga_nerfstudio.benchmark.tables import Run, finished
 
 Curve = Sequence[tuple[float, float]]
@@ -28,22 +30,17 @@ def steps_to_quality(curve: Curve, quality: float) -> float | None:
     return None
 
 
-def to_quality(curve: Curve, base: Curve, cost: float) -> tuple[float | None, float | None]:
-    """Steps and seconds after which a curve reaches the end of another one, as fractions of the other's.
-
-    Args:
-        curve: The one.
-        base: The other.
-        cost: A step of the one over a step of the other, in seconds.
-    """
+def to_quality(curve: Curve, base: Curve, cost: float) -> list[str]:
+    """Steps and seconds after which a curve reaches the end of another one, as fractions of the other's; a step of the
+    one costs so many times as many seconds as a step of the other."""
     steps = steps_to_quality(curve, base[-1][1])
-    share = None if steps is None else steps / base[-1][0]
-    return share, None if share is None else share * cost
+    if steps is None:
+        return ["not reached"] * 2
+    share = steps / base[-1][0]
+    return [f"{share:.2f}", f"{share * cost:.2f}"]
 
 
 def value_at(curve: Curve, step: float) -> float:
     """The value at a step, interpolated between a curve's points; that of its end beyond."""
-    for (before, lower), (after, upper) in pairwise(curve):
-        if step < after:
-            return lower + (upper - lower) * (step - before) / (after - before)
-    return curve[-1][1]
+    steps, values = zip(*curve, strict=True)
+    return float(np.interp(step, steps, values))

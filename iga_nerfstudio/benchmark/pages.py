@@ -19,15 +19,7 @@ COSTS = ("a step of", "points", "adjusted / plain, time", "memory")
 
 
 class Pages:
-    """The pages of a project, and the results that they are of.
-
-    Args:
-        results: Folder of result files.
-        root: Folder of README.md and docs/.
-
-    Raises:
-        ValueError: If there are no results, or no page has a place for one.
-    """
+    """The pages of a project, README.md and those under docs/ in its root, and the results that they are of."""
 
     def __init__(self, results: Path, root: Path) -> None:
         self._root = root
@@ -46,11 +38,7 @@ class Pages:
             )
 
     def write(self) -> None:
-        """Fill all blocks, and draw the pictures beside the pages.
-
-        Raises:
-            ValueError: If a page cannot be written.
-        """
+        """Fill all blocks, and draw the pictures beside the pages."""
         try:
             for path, text in self._expected():
                 path.write_text(text, encoding="utf-8")
@@ -61,13 +49,9 @@ class Pages:
             raise ValueError(f"The pages cannot be written to {self._root / 'docs'}: {error}.") from error
 
     def check(self) -> int:
-        """Compute all blocks anew, and compare them with what the pages say.
+        """Compute all blocks anew, and compare them with what the pages say; how many pages there are.
 
-        Returns:
-            How many pages there are.
-
-        Raises:
-            ValueError: If one says something else; names the first line that differs of each.
+        Where some say something else, the error names the first line that differs of each.
         """
         wrong = [
             found for path, text in self._expected() if (found := _first_difference(path, self._texts[path], text))

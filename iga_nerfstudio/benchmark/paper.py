@@ -7,14 +7,16 @@ import statistics
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config_files import read_preset, recipe_folder
 from iga_nerfstudio.tasks.image import ImageConfig
-from iga_nerfstudio.tasks.sdf import SDFConfig
+
+# Its networks that are also compared under Muon, in shapes and in the ablations.
+Network = Literal["relu", "pe", "siren"]
 
 
 def photograph_settings(network: NetworkKind) -> ImageConfig:
@@ -22,19 +24,11 @@ def photograph_settings(network: NetworkKind) -> ImageConfig:
     return read_preset(f"kodak_{network.removesuffix('_finer')}", ImageConfig)
 
 
-def shape_settings(network: NetworkKind) -> SDFConfig:
-    """How it trains a network with IGA on a mesh."""
-    return read_preset(f"shape_{network}", SDFConfig)
-
-
 def scene_settings(scene: str) -> dict[str, Any]:
     """Options of ``ns-train iga-nerf`` for a Blender scene; none for scenes that it does not have."""
     path = recipe_folder() / "blender" / f"{scene}.yaml"
-    if not path.is_file():
-        return {}
-    return {
-        f"--{name.replace('_', '-')}": value for name, value in yaml.safe_load(path.read_text(encoding="utf-8")).items()
-    }
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
 
 
 # Adam's learning rates without IGA: 1e-3 for images, but for these; 2e-3 for shapes, but for SIREN.

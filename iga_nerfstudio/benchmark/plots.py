@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from iga_nerfstudio.benchmark.curves import Curve
 from iga_nerfstudio.colours import OKABE_ITO
@@ -22,29 +18,16 @@ HeatMap = tuple[str, Any, int, Sequence[Any]]
 STYLES = ("-", "--", ":", "-.")
 
 
-def save(figure: Any, path: Path) -> None:
-    """Write a figure, and forget it."""
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def panels_of(count: int, width: float = 5.5, height: float = 4.0, rows: int = 1) -> tuple[Any, Any]:
     """A figure of some panels: the figure, and its axes ``(rows, count)``."""
-    return plt.subplots(rows, count, figsize=(width * count, height * rows), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(width * count, height * rows), dpi=110, layout="constrained")
+    return figure, figure.subplots(rows, count, squeeze=False)
 
 
 def draw_curves(
     panels: Mapping[Any, Mapping[str, Curve]], path: Path, quantity: str, over: str = "steps", scale: str = "linear"
 ) -> None:
-    """Draw learning curves, one legend for all panels.
-
-    Args:
-        panels: By title, curves by name.
-        path: PNG file to write.
-        quantity: What the curves show.
-        over: Over what.
-        scale: Of the quantity.
-    """
+    """Draw the learning curves of a quantity, by title and name, one legend for all panels."""
     figure, axes = panels_of(len(panels))
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     looks = {
@@ -59,7 +42,7 @@ def draw_curves(
     axes[0][0].set_ylabel(quantity)
     handles = {label: h for axis in axes[0] for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside right center", fontsize="small")
-    save(figure, path)
+    figure.savefig(path)
 
 
 def draw_heat_maps(rows: Sequence[Sequence[HeatMap]], path: Path) -> None:
@@ -78,4 +61,4 @@ def draw_heat_maps(rows: Sequence[Sequence[HeatMap]], path: Path) -> None:
     for axis in axes[-1]:
         axis.set_xlabel("step", fontsize="x-small")
     figure.colorbar(picture, ax=axes, label="relative DFT error (Eq. 6)")
-    save(figure, path)
+    figure.savefig(path)

@@ -16,11 +16,7 @@ PACKAGES = ("torch", "torchvision", "nerfstudio", "numpy")
 
 
 def write_result(path: Path, figures: dict[str, Any]) -> None:
-    """Write figures, settings included, and how they came about as JSON.
-
-    Raises:
-        ValueError: If the file cannot be written.
-    """
+    """Write figures, settings included, and how they came about as JSON."""
     try:
         write_text(path, _lines(figures, provenance()))
     except OSError as error:

@@ -27,8 +27,7 @@ class Study(ABC):
     def measure(self, train: Train) -> Figures:
         """What there is to measure. A study is a list of trainings, or times something itself.
 
-        Raises:
-            ValueError: If a setting, or what it names, cannot be used.
+        A setting that cannot be used, or what it names, is a ValueError.
         """
 
     @classmethod

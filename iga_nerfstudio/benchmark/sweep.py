@@ -9,14 +9,15 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, is_dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from enum import Enum
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -45,21 +46,15 @@ _SHORT = 12
 
 @dataclass(frozen=True)
 class Training:
-    """One training.
+    """One training."""
 
-    Attributes:
-        labels: What distinguishes it from the others of its study; JSON types.
-        run: A function of a module, called with the configuration; gives numbers, among them ``figure``, and raises
-            TrainingDiverged. Together with the configuration it decides the result. Where there is none, because a
-            program failed, it gives ``failed`` with the reason: that is not kept, and so tried again another time.
-        configuration: All of its settings: dataclasses, mappings, sequences, numbers, text, files and folders.
-        figure: The number to tell of.
-    """
-
-    labels: Mapping[str, Any]
+    labels: Mapping[str, Any]  # What distinguishes it from the others of its study; JSON types.
+    # A function of a module, called with the configuration; gives numbers, among them ``figure``, and raises
+    # TrainingDiverged. Together with the configuration it decides the result. Where there is none, because a program
+    # failed, it gives ``failed`` with the reason: that is not kept, and so tried again another time.
     run: Callable[[Any], Outcome]
-    configuration: Any
-    figure: str = "psnr"
+    configuration: Any  # All of its settings: dataclasses, mappings, sequences, numbers, text, files and folders.
+    figure: str = "psnr"  # The number to tell of.
 
     @property
     def key(self) -> str:
@@ -80,11 +75,7 @@ class Training:
 
 
 def as_plain(value: Any) -> Any:
-    """Settings as JSON types, of one meaning each: files and folders by their contents, classes by name.
-
-    Raises:
-        TypeError: If there is a value that this cannot be said of.
-    """
+    """Settings as JSON types, of one meaning each: files and folders by their contents, classes by name."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Path):
@@ -146,12 +137,8 @@ def train_all(
 ) -> list[dict[str, Any]]:
     """Run trainings with one thread each, in processes if there are several at once, and keep a record of each.
 
-    Args:
-        trainings: What to run.
-        records: Folder of the records. A training of the same key is not run again, so an interrupted measurement goes
-            on where it stopped, whenever and in whatever order.
-        jobs: How many at once.
-        tell: Told of every finished training, how many are left, and how long they will take.
+    A training that has a record of its key is not run again, so an interrupted measurement goes on where it stopped,
+    whenever and in whatever order. Tells of every finished one, how many are left, and how long they will take.
 
     Returns:
         What came of each, in order: its labels, its numbers or ``diverged`` or ``failed`` with the reason, the record's
@@ -178,8 +165,8 @@ def train_all(
             result = f"failed ({record['outcome']['failed']})"
         else:
             result = f"{record['outcome'][figure]:.4g}"
-        left = (time.monotonic() - start) / done * (len(missing) - done)
-        tell(f"{done}/{len(missing)}, {_duration(left)} left: {keyed[record['key']].name} {figure} {result}")
+        left = timedelta(seconds=round((time.monotonic() - start) / done * (len(missing) - done)))
+        tell(f"{done}/{len(missing)}, {left} left: {keyed[record['key']].name} {figure} {result}")
     return [
         _came_of(training, failed[key] if key in failed else json.loads(paths[key].read_text(encoding="utf-8")))
         for key, training in zip(keys, trainings, strict=True)
@@ -190,11 +177,6 @@ def _came_of(training: Training, record: dict[str, Any]) -> Outcome:
     numbers = {"diverged": record["diverged"]} if record["outcome"] is None else record["outcome"]
     # Its own labels: of two trainings that are the same one is run.
     return dict(training.labels) | numbers | {"key": record["key"], "provenance": record["provenance"]}
-
-
-def _duration(seconds: float) -> str:
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def _one_by_one(trainings: Sequence[tuple[str, Training, Path]]) -> Iterator[dict[str, Any]]:
@@ -239,25 +221,12 @@ def _train(key: str, training: Training, path: Path) -> dict[str, Any]:
 
 
 def _require_finite(outcome: Outcome) -> None:
-    """Numbers that are not finite are in no mean, and JSON has none.
-
-    Raises:
-        TrainingDiverged: If there is one.
-    """
+    """Numbers that are not finite are in no mean, and JSON has none: such a training has diverged."""
     for name, value in outcome.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise TrainingDiverged(f"{name} is {value} after the last step")
 
 
-@contextmanager
-def one_thread_each() -> Iterator[None]:
+def one_thread_each() -> AbstractContextManager[Any]:
     """Let processes started meanwhile have one thread: two trainings so get more done than one with two threads."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
+    return patch.dict(os.environ, OMP_NUM_THREADS="1")

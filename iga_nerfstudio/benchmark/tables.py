@@ -58,31 +58,21 @@ def mean(runs: Iterable[Run], metric: str) -> float | None:
 
 def spread(runs: Sequence[Run], metric: str, how: str = ".2f") -> str:
     """The mean, with the standard deviation over the seeds of each seed's mean; how many diverged, if any."""
-    value = mean(runs, metric)
-    text = number(value, how)
-    seeds = grouped(finished(runs), "seed").values()
-    if value is not None and len(seeds) > 1:
-        text += f" ± {format(statistics.stdev(_means(seeds, metric)), how)}"
     diverged = len(runs) - len(finished(runs))
-    return ", ".join(filter(None, (text, f"{diverged} diverged" if diverged else "")))
+    return ", ".join(filter(None, (_with_scatter(runs, metric, how), f"{diverged} diverged" if diverged else "")))
 
 
-def _means(groups: Iterable[Sequence[Run]], metric: str) -> list[float]:
-    return [statistics.mean(run[metric] for run in group) for group in groups]
+def _with_scatter(runs: Sequence[Run], metric: str, how: str) -> str:
+    value, seeds = mean(runs, metric), grouped(finished(runs), "seed").values()
+    if value is None or len(seeds) == 1:
+        return number(value, how)
+    scatter = statistics.stdev(statistics.mean(run[metric] for run in own) for own in seeds)
+    return f"{format(value, how)} ± {format(scatter, how.replace('+', ''))}"
 
 
 def differences(ours: Iterable[Run], theirs: Iterable[Run], metric: str, *case: str) -> list[Run]:
-    """What trainings have more of a metric than others of the same case and seed, where both finished.
-
-    Args:
-        ours: Trainings.
-        theirs: Others, one of each case and seed.
-        metric: What is compared.
-        case: Labels that tell cases apart beside the seed.
-
-    Returns:
-        The cases' labels and the ``difference`` of each.
-    """
+    """What trainings have more of a metric than others, one of each case and seed, where both finished: the cases'
+    labels, which tell them apart beside the seed, and the ``difference`` of each."""
     labels = (*case, "seed")
     other = {tuple(run[label] for label in labels): run[metric] for run in finished(theirs) if metric in run}
     found = []
@@ -95,13 +85,7 @@ def differences(ours: Iterable[Run], theirs: Iterable[Run], metric: str, *case: 
 
 def gain(differences: Sequence[Run], how: str = "+.2f") -> str:
     """Differences as a mean with its spread over seeds, and in how many of the cases there is a gain."""
-    if not differences:
-        return ""
-    text = format(mean(differences, "difference") or 0.0, how)
-    seeds = grouped(differences, "seed").values()
-    if len(seeds) > 1:
-        text += f" ± {format(statistics.stdev(_means(seeds, 'difference')), how.replace('+', ''))}"
-    return f"{text} ({count(differences)})"
+    return f"{_with_scatter(differences, 'difference', how)} ({count(differences)})" if differences else ""
 
 
 def count(differences: Sequence[Run]) -> str:
@@ -109,35 +93,28 @@ def count(differences: Sequence[Run]) -> str:
     return f"{sum(one['difference'] > 0 for one in differences)} of {len(differences)}"
 
 
-def fraction(value: float | None) -> str:
-    """Steps or seconds to a quality over those of another training; None if it was never reached."""
-    return "not reached" if value is None else f"{value:.2f}"
-
-
-def gains_row(name: str, runs: Sequence[Run], metric: str, *case: str, variants: Variants = VARIANTS) -> list[str]:
-    """A row of README's table: plain trainings' mean under Adam, adjusted ones' with what they gain, and under Muon.
-
-    Args:
-        name: What was trained.
-        runs: All trainings on it.
-        metric: What is compared.
-        case: Labels that tell cases apart beside the seed.
-        variants: Of each optimiser what is plain and what is adjusted.
-    """
-    how = ".4f" if metric == "iou" else ".2f"
-    cells = [name]
-    for optimizer, pair in variants.items():
-        plain, adjusted = (those(runs, optimizer=optimizer, variant=variant) for variant in pair)
-        found = gain(differences(adjusted, plain, metric, *case), f"+{how}")
-        cells += [number(mean(plain, metric), how), f"{number(mean(adjusted, metric), how)}: {found}" if found else ""]
-    return cells
+def gains_rows(
+    task: str, label: str, runs: Iterable[Run], metric: str, case: str, variants: Variants = VARIANTS
+) -> list[list[str]]:
+    """Rows of README's table, one for every value of a label: plain trainings' mean under Adam, adjusted ones' with
+    what they gain over the cases, and under Muon."""
+    title, how = {"psnr": ("PSNR", ".2f"), "iou": ("IoU", ".4f")}[metric]
+    rows = []
+    for (value,), own in grouped(runs, label).items():
+        rows.append([f"{task}, {value}: {title}"])
+        for optimizer, pair in variants.items():
+            plain, adjusted = (those(own, optimizer=optimizer, variant=variant) for variant in pair)
+            found = gain(differences(adjusted, plain, metric, case), f"+{how}")
+            ours = f"{number(mean(adjusted, metric), how)}: {found}" if found else ""
+            rows[-1] += [number(mean(plain, metric), how), ours]
+    return rows
 
 
 def gains_in_words(runs: Sequence[Run], metric: str, *case: str) -> str:
     """In how many cases the adjusted training of every network has the higher metric."""
     counts = []
-    for network in dict.fromkeys(run["network"] for run in runs):
-        plain, adjusted = (those(runs, network=network, variant=variant) for variant in VARIANTS["adam"])
+    for (network,), own in grouped(runs, "network").items():
+        plain, adjusted = (those(own, variant=variant) for variant in VARIANTS["adam"])
         if found := differences(adjusted, plain, metric, *case):
             counts.append(f"{network} in {count(found)}")
     return f"IGA has the higher {metric}: {', '.join(counts)} cases (with their seeds).\n" if counts else ""

@@ -120,10 +120,10 @@ def test_the_full_sizes_are_the_papers() -> None:
 
 
 def test_words_say_where_the_error_does_not_fall() -> None:
-    falling = [(1, 0, 0.9), (4, 1, 0.5), (4, 2, 0.1)]
-    words = monotonicity(falling, "60", "last")
+    falling = [(0, 0.9), (1, 0.5), (2, 0.1)]
+    words = monotonicity({4: falling}, "60", "last")
     assert words == "p = 4: the last error at 60 Hz falls with every step of end (0.900 to 0.100)."
-    assert "does not fall from end 1 to 3 (" in monotonicity([*falling[:2], (4, 3, 0.6)], "60", "mean")
+    assert "does not fall from end 1 to 3 (" in monotonicity({4: [*falling[:2], (3, 0.6)]}, "60", "mean")
 
 
 def test_groups_too_few_for_a_tone_are_named() -> None:

@@ -113,7 +113,7 @@ class TestBalance:
         values = {"paper": 22.0, "default": 24.0, "plain, cosine": 23.0}
         train = Pretended(lambda run: psnr(values.get(run["variant"], 20.0)))
         figures = study.settings() | study.measure(train)
-        entries = sum(len(ways) for ways in JUDGED.values())
+        entries = len(JUDGED)
         assert len(figures["compared"]) == len(VARIANTS) * 2
         assert {run["lr"] for run in figures["compared"]} == {RATES["muon"]["pe"]}
         assert len(figures["tried"]) == entries * (1 + len(OTHER_RATES))
@@ -134,7 +134,7 @@ class TestBalance:
         full = balance.PRESETS["full"]
 
         def chosen(way: str) -> Any:
-            return full.config_of("relu", "muon", way)
+            return full.entry("relu", "muon", way).config
 
         assert not chosen("plain").adjustment.enabled
         paper = chosen("paper").adjustment

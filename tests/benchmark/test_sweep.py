@@ -136,7 +136,7 @@ def test_trainings_are_not_repeated_and_keep_their_order(jobs: int, tmp_path: Pa
     found = train_all(trainings(2, 3, 4), tmp_path, jobs, told.append)
     assert [(one["number"], one["psnr"]) for one in found] == [(2, 4), (3, 9), (4, 16)]
     assert len(told) == 3
-    assert re.fullmatch(r"2/2, 0 min left: [24] psnr (4|16)", told[-1])
+    assert re.fullmatch(r"2/2, 0:00:0. left: [24] psnr (4|16)", told[-1])
     again = train_all(trainings(4, 3, 2), tmp_path, jobs, told.append)
     assert again == found[::-1]
     assert len(told) == 3

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from iga_nerfstudio.benchmark import paper
-from iga_nerfstudio.benchmark.curves import steps_to_quality, value_at
+from iga_nerfstudio.benchmark.curves import steps_to_quality, to_quality, value_at
 from iga_nerfstudio.benchmark.tables import (
     count,
     differences,
-    fraction,
     gain,
-    gains_row,
+    gains_rows,
     grouped,
     mean,
     number,
@@ -57,10 +56,10 @@ def test_gains_are_of_the_same_case_and_seed() -> None:
     assert gain(found) == "+1.50 ± 0.71 (3 of 4)"  # seeds' means: 1 and 2
     assert count(found) == "3 of 4"
     assert gain([]) == ""
-    runs = [run | {"optimizer": "adam", "variant": "plain"} for run in PLAIN]
-    runs += [run | {"optimizer": "adam", "variant": "iga"} for run in OURS]
-    row = gains_row("x", runs, "psnr", "image")
-    assert row == ["x", "16.00", "17.50: +1.50 ± 0.71 (3 of 4)", "", ""]
+    runs = [run | {"network": "x", "optimizer": "adam", "variant": "plain"} for run in PLAIN]
+    runs += [run | {"network": "x", "optimizer": "adam", "variant": "iga"} for run in OURS]
+    rows = gains_rows("images", "network", runs, "psnr", "image")
+    assert rows == [["images, x: PSNR", "16.00", "17.50: +1.50 ± 0.71 (3 of 4)", "", ""]]
 
 
 def test_trainings_are_found_by_their_labels() -> None:
@@ -69,7 +68,7 @@ def test_trainings_are_found_by_their_labels() -> None:
 
 
 def test_numbers_that_are_not_there_are_not_written() -> None:
-    assert (number(None), number(1.234, ".1f"), fraction(None), fraction(0.5)) == ("", "1.2", "not reached", "0.50")
+    assert (number(None), number(1.234, ".1f")) == ("", "1.2")
     assert with_gain(None, 1.0) == ""
     assert with_gain(2.0, None) == with_gain(2.0, 2.0) == "2.00"
     assert with_gain(2.5, 3.0) == "2.50 (-0.50)"
@@ -81,6 +80,8 @@ def test_quality_is_reached_between_two_points_of_the_curve() -> None:
     assert steps_to_quality(curve, 21.5) == 175
     assert steps_to_quality(curve, 23.0) == pytest.approx(366.667, abs=1e-3)
     assert steps_to_quality(curve, 25.0) is None
+    ends = [to_quality(curve, [(100, quality)], 2.0) for quality in (21.5, 25.0)]
+    assert ends == [["1.75", "3.50"], ["not reached"] * 2]
     assert [value_at(curve, step) for step in (100, 150, 999)] == [20.0, 21.0, 24.0]
 
 

@@ -12,6 +12,7 @@ from iga_nerfstudio.adjustment import SpectralTransform, layerwise_entk, leading
 from iga_nerfstudio.adjustment.transform import eigenpairs_needed
 from iga_nerfstudio.benchmark.cost.kernel import nerf_problem
 from iga_nerfstudio.benchmark.cost.timing import Timed, medians, on, peak_memory, time_alternately
+from iga_nerfstudio.benchmark.plots import panels_of
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.tables import table
 
@@ -89,8 +90,6 @@ samples each, scaled from a measured time per sample.
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
-        from iga_nerfstudio.benchmark.plots import panels_of, save
-
         sizes = figures["sizes"]
         n = [size["num_groups"] for size in sizes]
         figure, ((time, memory),) = panels_of(2, 4.5, 3.6)
@@ -104,4 +103,4 @@ samples each, scaled from a measured time per sample.
             axis.minorticks_off()
             axis.grid(alpha=0.3)
             axis.legend()
-        save(figure, path.with_name(f"{path.name}.png"))
+        figure.savefig(path.with_name(f"{path.name}.png"))

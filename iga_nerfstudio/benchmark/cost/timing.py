@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from iga_nerfstudio.benchmark.study import Figures, Study
 from iga_nerfstudio.devices import default_device
+
+# Of what is timed.
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,12 @@ def clock(seconds: list[float]) -> Iterator[None]:
 
 
 def time_alternately(
-    functions: Mapping[str, Callable[[], object]], rounds: int, warmup: int = 1
-) -> dict[str, list[float]]:
+    functions: Mapping[Key, Callable[[], object]], rounds: int, warmup: int = 1
+) -> dict[Key, list[float]]:
     """Call each function once a round, in order; seconds of each call by name, those of the warm-up left out."""
     if rounds < 1:
         raise ValueError(f"Need at least one round to time, got {rounds}.")
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    seconds: dict[Key, list[float]] = {name: [] for name in functions}
     for _ in range(warmup + rounds):
         for name, function in functions.items():
             with clock(seconds[name]):
@@ -73,6 +76,12 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 def median_ratio(numerator: list[float], denominator: list[float]) -> float:
     """Median over rounds of one function's time over another's in the same round."""
     return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+
+
+def step_costs(steps: Mapping[Key, Callable[[], object]], base: Key, rounds: int) -> dict[Key, float]:
+    """Seconds of every kind of step over those of one of them, timed alternately."""
+    seconds = time_alternately(steps, rounds, warmup=3)
+    return {key: median_ratio(own, seconds[base]) for key, own in seconds.items()}
 
 
 def peak_memory(function: Callable[[], object], device: str) -> int:

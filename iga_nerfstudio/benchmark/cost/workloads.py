@@ -14,13 +14,13 @@ import numpy as np
 from torch import nn
 
 from iga_nerfstudio.adjustment import InductiveGradientAdjuster
-from iga_nerfstudio.benchmark.paper import photograph_settings, shape_settings
+from iga_nerfstudio.benchmark.paper import photograph_settings
 from iga_nerfstudio.data.voxels import VoxelGrid
 from iga_nerfstudio.scenes import write_demo_scene
 from iga_nerfstudio.tasks.config import MachineConfig
 from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.image import ImageTask
-from iga_nerfstudio.tasks.sdf import ShapeTask
+from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
 from iga_nerfstudio.tasks.task import Task
 
@@ -62,7 +62,7 @@ def _shape(*machine: Any) -> Training:
     """512 random groups of 256 voxels of a ball, 3 hidden layers x 256, PE, end 7."""
     x, y, z = np.meshgrid(*[np.linspace(-1, 1, 128)] * 3, indexing="ij")
     ball = VoxelGrid((x**2 + y**2 + z**2 < 0.5).astype(np.uint8), "occupancy", (0.0, 0.0, 0.0), 1.0)
-    return _of(ShapeTask(_config(shape_settings("pe"), *machine), ball))
+    return _of(ShapeTask(_config(read_preset("shape_pe", SDFConfig), *machine), ball))
 
 
 def _nerf(num_rays: int, enabled: bool, device: str, seed: int) -> Training:

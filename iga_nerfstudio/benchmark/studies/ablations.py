@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from itertools import product
+from typing import Any, ClassVar, get_args
 
 import tyro
 
 from iga_nerfstudio.benchmark import paper
-from iga_nerfstudio.benchmark.paper import sizes
+from iga_nerfstudio.benchmark.paper import Network, sizes
 from iga_nerfstudio.benchmark.studies.images import FULL
 from iga_nerfstudio.benchmark.studies.photographs import Entry, Photographs
 from iga_nerfstudio.benchmark.study import Figures, Train
@@ -18,38 +19,22 @@ from iga_nerfstudio.benchmark.tables import count, differences, gain, spread, ta
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.tasks.image import ImageConfig
 
-Network = Literal["relu", "pe", "siren"]
-NETWORKS: tuple[Network, ...] = ("relu", "pe", "siren")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One row of a table.
-
-    Attributes:
-        changes: What it changes in the adjustment.
-        patch_factor: Side of a patch over the size's own.
-    """
-
-    changes: dict[str, Any]
-    patch_factor: float = 1.0
-
-
-_PLAIN = {"enabled": False}
-CASES = {
-    "plain": Case(_PLAIN),
+NETWORKS = get_args(Network)
+# Side of a patch over the size's own, in the cases where it is another.
+PATCH_FACTORS = {"patches half as large": 0.5, "patches twice as large": 2.0, "patches four times as large": 4.0}
+# Rows of the table, and what each changes in the adjustment.
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"enabled": False},
     # The same at the learning rate that the adjusted ones have.
-    "plain, rate of IGA": Case(_PLAIN),
-    "largest residual": Case({}),
-    "random once": Case({"representative": "random_once"}),
-    "random each step": Case({"representative": "random"}),
-    "middle": Case({"representative": "middle"}),
-    "mean of 4": Case({"representative": "mean", "num_representatives": 4}),
+    "plain, rate of IGA": {"enabled": False},
+    "largest residual": {},
+    "random once": {"representative": "random_once"},
+    "random each step": {"representative": "random"},
+    "middle": {"representative": "middle"},
+    "mean of 4": {"representative": "mean", "num_representatives": 4},
     # What the authors' code does where the paper says largest residual.
-    "all maxima": Case({"representative": "all_maxima"}),
-    "patches half as large": Case({}, 0.5),
-    "patches twice as large": Case({}, 2.0),
-    "patches four times as large": Case({}, 4.0),
+    "all maxima": {"representative": "all_maxima"},
+    **{case: {} for case in PATCH_FACTORS},
 }
 
 
@@ -66,9 +51,7 @@ class Ablations(Photographs):
     def measure(self, train: Train) -> Figures:
         trainings = [
             self.training(entry, photograph, entry.rates[0], seed)
-            for entry in self.entries()
-            for photograph in self.images
-            for seed in self.seeds
+            for entry, photograph, seed in product(self.entries(), self.images, self.seeds)
         ]
         return {"trainings": train(trainings)}
 
@@ -77,22 +60,18 @@ class Ablations(Photographs):
         unknown = set(self.cases) - set(CASES)
         if unknown:
             raise ValueError(f"There is no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}.")
-        for case in dict.fromkeys(("plain", *self.cases)):
-            for network in NETWORKS:
-                config = self.config_of(network, case)
-                plain = paper.RATES.get((network, "plain"), 1e-3)
-                rate = plain if case == "plain" else paper.photograph_settings(network).optimizer.lr or plain
-                if not (case == "plain, rate of IGA" and rate == plain) and self._groups_suffice(config):
-                    yield Entry({"network": network, "case": case}, config, (rate,))
+        for case, network in product(dict.fromkeys(("plain", *self.cases)), NETWORKS):
+            config = self.config_of(network, case)
+            plain = paper.RATES.get((network, "plain"), 1e-3)
+            rate = plain if case == "plain" else paper.photograph_settings(network).optimizer.lr or plain
+            if not (case == "plain, rate of IGA" and rate == plain) and self._groups_suffice(config):
+                yield Entry({"network": network, "case": case}, config, (rate,))
 
     def config_of(self, network: Network, case: str) -> ImageConfig:
         """The settings of a case."""
-        config, chosen = self.config(network, "adam"), CASES[case]
-        return replace(
-            config,
-            patch_size=max(int(self.patch_size * chosen.patch_factor), 1),
-            adjustment=replace(config.adjustment, **chosen.changes),
-        )
+        config = self.config(network, "adam")
+        patch_size = max(int(self.patch_size * PATCH_FACTORS.get(case, 1.0)), 1)
+        return replace(config, patch_size=patch_size, adjustment=replace(config.adjustment, **CASES[case]))
 
     def _groups_suffice(self, config: ImageConfig) -> bool:
         """Whether photographs of 3:2 have more patches than eigenvalues are balanced."""

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import tyro
 
-from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.cost.timing import step_costs
 from iga_nerfstudio.benchmark.curves import mean_curve, to_quality, value_at
+from iga_nerfstudio.benchmark.paper import Network
+from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry
 from iga_nerfstudio.benchmark.study import Figures, Train
-from iga_nerfstudio.benchmark.sweep import Outcome
-from iga_nerfstudio.benchmark.tables import differences, fraction, gain, gains_row, number, spread, table, those
+from iga_nerfstudio.benchmark.tables import differences, gain, gains_rows, number, spread, table, those
 from iga_nerfstudio.devices import default_device
-from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
-
-Network = Literal["relu", "pe", "siren"]
+from iga_nerfstudio.tasks.image import load_image_task
 
 # The rate at which all variants are compared; half and twice as much are tried for those that are judged.
 RATES: dict[OptimizerKind, dict[Network, float]] = {
@@ -32,24 +31,15 @@ OTHER_RATES = (0.5, 2.0)
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant of the adjustment.
+    """A variant of the adjustment."""
 
-    Attributes:
-        meaning: In words.
-        changes: What it changes in the paper's adjustment.
-        end_factor: Balanced eigenvalues over the paper's number.
-        automatic: Take what ``iga-image`` does unless told otherwise in place of the paper's.
-        schedule: How the learning rate falls; to a tenth at 30 percent of the steps, as in the paper, or along a
-            cosine to nothing.
-        length: Training steps over those of the others.
-    """
-
-    meaning: str
-    changes: dict[str, Any] = field(default_factory=dict)
-    end_factor: float = 1.0
-    automatic: bool = False
+    meaning: str  # In words.
+    changes: dict[str, Any] = field(default_factory=dict)  # What it changes in the paper's adjustment.
+    end_factor: float = 1.0  # Balanced eigenvalues over the paper's number.
+    automatic: bool = False  # Take what iga-image does unless told otherwise in place of the paper's.
+    # How the rate falls: to a tenth at 30 percent of the steps, as in the paper, or along a cosine to nothing.
     schedule: Literal["step", "cosine"] = "step"
-    length: float = 1.0
+    length: float = 1.0  # Training steps over those of the others.
 
 
 _PLAIN = {"enabled": False}
@@ -75,10 +65,16 @@ VARIANTS = {
     HALF: Variant("the same in half of the steps", automatic=True, schedule="cosine", length=0.5),
 }
 # Those that are tried at several rates and judged on the held-out photographs.
-JUDGED: dict[OptimizerKind, tuple[str, ...]] = {
-    "adam": ("plain", "paper"),
-    "muon": ("plain", "paper", "power 0.7", DEFAULT_PLAIN, DEFAULT, HALF),
-}
+JUDGED: tuple[tuple[OptimizerKind, str], ...] = (
+    ("adam", "plain"),
+    ("adam", "paper"),
+    ("muon", "plain"),
+    ("muon", "paper"),
+    ("muon", "power 0.7"),
+    ("muon", DEFAULT_PLAIN),
+    ("muon", DEFAULT),
+    ("muon", HALF),
+)
 
 
 @dataclass(frozen=True)
@@ -96,54 +92,38 @@ class Balance(Photographs):
         compared = train(
             [
                 self.training(self.entry(network, "muon", variant), photograph, RATES["muon"][network], seed)
-                for network in self.networks
-                for variant in VARIANTS
-                for photograph in self.chosen_on
-                for seed in self.seeds
+                for network, variant, photograph, seed in product(self.networks, VARIANTS, self.chosen_on, self.seeds)
             ]
         )
-        entries = [
-            self.entry(network, optimizer, variant)
-            for network in self.networks
-            for optimizer, variants in JUDGED.items()
-            for variant in variants
-        ]
+        entries = [self.entry(network, *judged) for network, judged in product(self.networks, JUDGED)]
         found = self.judge(entries, self.chosen_on[0], self.held_out, train)
         costs = [cost for network in self.networks for cost in self.step_costs(network)]
         return {"compared": compared, **found, "step_costs": costs}
 
     def entry(self, network: Network, optimizer: OptimizerKind, variant: str) -> Entry:
         """A network under an optimiser, and a variant of the adjustment."""
-        rate = RATES[optimizer][network]
-        labels = {"network": network, "optimizer": optimizer, "variant": variant}
-        return Entry(
-            labels, self.config_of(network, optimizer, variant), (rate, *(factor * rate for factor in OTHER_RATES))
-        )
-
-    def config_of(self, network: NetworkKind, optimizer: OptimizerKind, variant: str) -> ImageConfig:
-        """The settings of an entry."""
         chosen, config = VARIANTS[variant], self.config(network, optimizer)
         paper = config.adjustment
         adjustment = replace(paper, **{"end": round(chosen.end_factor * (paper.end or 0))} | chosen.changes)
-        return replace(
+        config = replace(
             config,
             max_num_iterations=max(round(chosen.length * self.max_num_iterations), 1),
             adjustment=TaskAdjustmentConfig() if chosen.automatic else adjustment,
             schedule=ScheduleConfig(chosen.schedule),
         )
+        labels = {"network": network, "optimizer": optimizer, "variant": variant}
+        rate = RATES[optimizer][network]
+        return Entry(labels, config, (rate, *(factor * rate for factor in OTHER_RATES)))
 
-    def step_costs(self, network: Network) -> Iterator[Figures]:
+    def step_costs(self, network: Network) -> list[Figures]:
         """Seconds of a step of those that are judged over those of plain Adam's, timed alternately."""
 
         def step(optimizer: OptimizerKind, variant: str) -> Callable[[], None]:
             training = self.training(self.entry(network, optimizer, variant), self.held_out[0], 1e-4, 0)
             return load_image_task(training.configuration).trainer().step
 
-        keys = [(optimizer, variant) for optimizer, variants in JUDGED.items() for variant in variants]
-        seconds = time_alternately({str(key): step(*key) for key in keys}, self.rounds, warmup=3)
-        for key in keys:
-            ratio = median_ratio(seconds[str(key)], seconds[str(("adam", "plain"))])
-            yield {"network": network, "optimizer": key[0], "variant": key[1], "cost": ratio}
+        costs = step_costs({judged: step(*judged) for judged in JUDGED}, ("adam", "plain"), self.rounds)
+        return [{"network": network, "optimizer": key[0], "variant": key[1], "cost": costs[key]} for key in JUDGED]
 
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
@@ -169,13 +149,10 @@ plain Adam's; PSNR at equal seconds is that when plain Adam's run would be over,
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
-        from iga_nerfstudio.benchmark.plots import draw_curves
-
         panels = {
             network: {
-                f"{run['optimizer'].capitalize()}, {run['variant']}": mean_curve(own)
-                for own in by_entry(those(figures["judged"], network=network)).values()
-                for run in own[:1]
+                _name(optimizer, variant): mean_curve(own)
+                for (_, optimizer, variant), own in by_entry(those(figures["judged"], network=network)).items()
             }
             for network in figures["networks"]
         }
@@ -184,10 +161,11 @@ plain Adam's; PSNR at equal seconds is that when plain Adam's run would be over,
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
         variants = {"adam": ("plain", "paper"), "muon": (DEFAULT_PLAIN, DEFAULT)}
-        runs = {network: those(figures["judged"], network=network) for network in figures["networks"]}
-        return [
-            gains_row(f"images, {name}: PSNR", own, "psnr", "image", variants=variants) for name, own in runs.items()
-        ]
+        return gains_rows("images", "network", figures["judged"], "psnr", "image", variants)
+
+
+def _name(optimizer: str, variant: str) -> str:
+    return f"{optimizer.capitalize()}, {variant}"
 
 
 def _compared(figures: Figures) -> str:
@@ -201,26 +179,17 @@ def _compared(figures: Figures) -> str:
 
 def _judged(figures: Figures) -> str:
     head = ["network", "", "rate", "mean", *figures["held_out"], "step", "PSNR at equal seconds"]
-    rows = []
-    for (network, optimizer, variant), own in by_entry(figures["judged"]).items():
-        base = mean_curve(_entry(figures, network, "adam", "plain"))
-        curve, cost = mean_curve(own), _cost(figures, network, optimizer, variant)
+    rows, runs = [], by_entry(figures["judged"])
+    costs = {entry: own[0]["cost"] for entry, own in by_entry(figures["step_costs"]).items()}
+    for entry, own in runs.items():
+        base, curve, cost = mean_curve(runs[entry[0], "adam", "plain"]), mean_curve(own), costs[entry]
         rows.append(
-            [network, f"{optimizer.capitalize()}, {variant}", f"{own[0]['lr']:g}", spread(own, "psnr")]
+            [entry[0], _name(*entry[1:]), f"{own[0]['lr']:g}", spread(own, "psnr")]
             + [spread(those(own, image=image), "psnr") for image in figures["held_out"]]
             + [f"{cost:.2f}", number(value_at(curve, base[-1][0] / cost))]
-            + [fraction(share) for share in to_quality(curve, base, cost)]
+            + to_quality(curve, base, cost)
         )
     return table([*head, "steps to quality", "seconds to quality"], rows)
-
-
-def _entry(figures: Figures, network: str, optimizer: str, variant: str) -> list[Outcome]:
-    return those(figures["judged"], network=network, optimizer=optimizer, variant=variant)
-
-
-def _cost(figures: Figures, network: str, optimizer: str, variant: str) -> float:
-    (entry,) = those(figures["step_costs"], network=network, optimizer=optimizer, variant=variant)
-    return float(entry["cost"])
 
 
 # What is compared in words: each with the other.
@@ -237,16 +206,14 @@ _PAIRS: Sequence[tuple[tuple[OptimizerKind, str], tuple[OptimizerKind, str]]] = 
 
 def _words(figures: Figures) -> str:
     """What entries gain over others, and in how many of the cases of a photograph and a seed."""
-    lines = []
+    lines, runs = [], by_entry(figures["judged"])
     for ours, theirs in _PAIRS:
         gains = []
         for network in figures["networks"]:
-            first, second = (_entry(figures, network, *entry) for entry in (ours, theirs))
-            found = differences(first, second, "psnr", "image")
-            gains.append(f"{network} {gain(found)}")
-        names = [f"{optimizer.capitalize()}, {variant}" for optimizer, variant in (ours, theirs)]
-        lines.append(f"- {names[0]} against {names[1]}: {', '.join(gains)} dB.")
-    return "\n".join(lines) + "\n"
+            first, second = (runs[network, optimizer, variant] for optimizer, variant in (ours, theirs))
+            gains.append(f"{network} {gain(differences(first, second, 'psnr', 'image'))}")
+        lines.append(f"- {_name(*ours)} against {_name(*theirs)}: {', '.join(gains)} dB.\n")
+    return "".join(lines)
 
 
 PRESETS = {

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from iga_nerfstudio.adjustment import (
     leading_eigenpairs,
     sum_of_logits,
 )
+from iga_nerfstudio.benchmark.plots import draw_curves, draw_heat_maps
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
 from iga_nerfstudio.benchmark.tables import finished, table, those
@@ -57,9 +58,7 @@ class Experiment1(Study):
         trainings = train(
             [
                 self.training(width, adjustment, end, seed)
-                for seed in self.seeds
-                for width in self.widths
-                for adjustment in NAMES
+                for seed, width, adjustment in product(self.seeds, self.widths, NAMES)
                 for end in ((0,) if adjustment == "plain" else self.ends)
             ]
         )
@@ -111,13 +110,11 @@ class Experiment1(Study):
         ]
         losses = [
             [str(end), str(width), *(f"{loss_distance(figures, width, end, *pair):.4f}" for pair in _PAIRS)]
-            for end in figures["ends"]
-            for width in figures["widths"]
+            for end, width in product(figures["ends"], figures["widths"])
         ]
         finals = [
             [str(width), str(end), *(_final(_runs(figures, width, name, end)) for name in NAMES)]
-            for width in figures["widths"]
-            for end in figures["ends"]
+            for width, end in product(figures["widths"], figures["ends"])
         ]
         refresh = figures["refresh_interval"]
         kernel = "at every step" if refresh == 1 else f"every {refresh} steps (the paper: at every step)"
@@ -145,8 +142,6 @@ deviation.
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
-        from iga_nerfstudio.benchmark.plots import draw_curves, draw_heat_maps
-
         for end in figures["ends"]:
             losses = {
                 f"width {width}": {name: _mean_loss(_runs(figures, width, key, end)) for key, name in NAMES.items()}
@@ -241,9 +236,14 @@ def _adjustment(network: TwoLayerReLU, x: Tensor, settings: dict[str, Any]) -> C
         return lambda prediction: prediction
     if name == "ntk":
         # It does not change: its transform is computed once.
-        pairs = leading_eigenpairs(two_layer_ntk(x.double()), end, "dense")
-        values, vectors = (part.float() for part in pairs)
-        return partial(_rebalance, SpectralTransform.from_eigenpairs(values, vectors, end=end, rule="sgd"))
+        values, vectors = leading_eigenpairs(two_layer_ntk(x.double()), end, "dense")
+        transform = SpectralTransform.from_eigenpairs(values.float(), vectors.float(), end=end, rule="sgd")
+
+        def rebalance(prediction: Tensor) -> Tensor:
+            prediction.register_hook(transform.apply)
+            return prediction
+
+        return rebalance
     adjuster = InductiveGradientAdjuster(
         network,
         Intervals(len(x), settings["group_size"] if name == "iga" else 1),
@@ -253,12 +253,6 @@ def _adjustment(network: TwoLayerReLU, x: Tensor, settings: dict[str, Any]) -> C
         refresh_interval=settings["refresh_interval"],
     )
     return lambda prediction: adjuster(prediction, x)
-
-
-def _rebalance(transform: SpectralTransform, prediction: Tensor) -> Tensor:
-    """A prediction whose gradient goes through a fixed transform."""
-    prediction.register_hook(transform.apply)
-    return prediction
 
 
 PRESETS = {

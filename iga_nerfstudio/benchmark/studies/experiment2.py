@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from iga_nerfstudio.benchmark.curves import Curve
+from iga_nerfstudio.benchmark.plots import HeatMap, draw_curves, draw_heat_maps
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
 from iga_nerfstudio.benchmark.tables import finished, grouped, spread, table, those
@@ -45,9 +47,7 @@ class Experiment2(Study):
                 train_tones,
                 self.config(network, group_size, end, seed),
             )
-            for seed in self.seeds
-            for network in NETWORKS
-            for group_size, end in cases
+            for seed, network, (group_size, end) in product(self.seeds, NETWORKS, cases)
         ]
         return {"trainings": train(trainings)}
 
@@ -89,7 +89,8 @@ learned in the end.
                 rows.append([str(group_size) if end else "", str(end), *last, spread(runs, "psnr"), mean])
             head = ["p", "end", *(f"{tone} Hz" for tone in tones), "PSNR", f"{tones[-1]} Hz over the training"]
             words = [
-                monotonicity(_means(groups, tones[-1], which == "last"), tones[-1], which) for which in ("last", "mean")
+                monotonicity(_over_ends(groups, tones[-1], last), tones[-1], which)
+                for which, last in (("last", True), ("mean", False))
             ]
             few = coarse_groups(figures["num_samples"], figures["group_sizes"], tones[-1])
             parts.append(f"### {network}\n\n{table(head, rows)}\n{' '.join(words)}{few}\n")
@@ -120,19 +121,19 @@ def _errors(runs: Sequence[Outcome], tone: str, last: bool) -> list[Outcome]:
     ]
 
 
-def _means(groups: Groups, tone: str, last: bool) -> list[tuple[int, int, float]]:
-    """Group size, end, and a tone's error as a mean over the seeds."""
-    return [
-        (p, end, statistics.mean(run["error"] for run in _errors(runs, tone, last)))
-        for (p, end), runs in groups.items()
-    ]
+def _over_ends(groups: Groups, tone: str, last: bool) -> dict[int, Curve]:
+    """By group size: ends, and a tone's error as a mean over the seeds. Plain training is that of every group size."""
+    means = {case: statistics.mean(run["error"] for run in _errors(runs, tone, last)) for case, runs in groups.items()}
+    return {
+        group_size: sorted((end, error) for (p, end), error in means.items() if end == 0 or p == group_size)
+        for group_size in sorted({p for p, end in groups if end})
+    }
 
 
-def monotonicity(errors_of: list[tuple[int, int, float]], tone: str, which: str) -> str:
-    """In words: whether a tone's error falls with every further end; errors by group size and end."""
+def monotonicity(curves: Mapping[int, Curve], tone: str, which: str) -> str:
+    """In words: whether a tone's error falls with every further end, for every group size."""
     sentences = []
-    for group_size in sorted({p for p, end, _error in errors_of if end}):
-        own = sorted((end, error) for p, end, error in errors_of if end == 0 or p == group_size)
+    for group_size, own in curves.items():
         rises = [f"{before} to {after}" for (before, lower), (after, error) in pairwise(own) if error >= lower]
         story = "falls with every step of end" if not rises else f"does not fall from end {', '.join(rises)}"
         sentences.append(
@@ -153,7 +154,6 @@ def coarse_groups(num_samples: int, group_sizes: Sequence[int], tone: str) -> st
 
 def _draw_heat(figures: Figures, path: Path) -> None:
     """Heat maps of the DFT errors, a row for every network and group size."""
-    from iga_nerfstudio.benchmark.plots import HeatMap, draw_heat_maps
 
     def heat_map(network: Network, p: int, end: int) -> HeatMap:
         runs = finished(those(figures["trainings"], network=network, end=end, group_size=p if end else 1))
@@ -167,19 +167,14 @@ def _draw_heat(figures: Figures, path: Path) -> None:
 
 def _draw_ends(figures: Figures, path: Path) -> None:
     """Final errors of the two highest tones against end."""
-    from iga_nerfstudio.benchmark.plots import draw_curves
-
     panels = {}
     for network in NETWORKS:
         groups = grouped(those(figures["trainings"], network=network), "group_size", "end")
+        second, highest = (_over_ends(groups, tone, last=True) for tone in _tones(groups)[-2:])
         panels[network] = {
-            f"p = {group_size}, {which} tone": [
-                (end, error)
-                for p, end, error in sorted(_means(groups, tone, last=True), key=lambda entry: entry[1])
-                if end == 0 or p == group_size
-            ]
-            for group_size in figures["group_sizes"]
-            for which, tone in zip(("second highest", "highest"), _tones(groups)[-2:], strict=True)
+            f"p = {p}, {which} tone": curves[p]
+            for p in figures["group_sizes"]
+            for which, curves in (("second highest", second), ("highest", highest))
         }
     draw_curves(panels, path, "relative DFT error", over="end: balanced eigenvalues (0: plain)")
 

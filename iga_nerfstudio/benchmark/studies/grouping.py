@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, ClassVar
 
 import tyro
 
 from iga_nerfstudio.benchmark.curves import mean_curve
+from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.balance import RATES, Network
 from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry
 from iga_nerfstudio.benchmark.study import Figures, Train
@@ -45,14 +47,11 @@ class Grouping(Photographs):
 
     def measure(self, train: Train) -> Figures:
         def trained(photographs: Sequence[str], variants: Sequence[str]) -> list[Outcome]:
+            cases = product(self.networks, self.optimizers, variants, photographs, self.seeds)
             return train(
                 [
                     self.training(self.entry(network, optimizer, variant), photograph, RATES[optimizer][network], seed)
-                    for network in self.networks
-                    for optimizer in self.optimizers
-                    for variant in variants
-                    for photograph in photographs
-                    for seed in self.seeds
+                    for network, optimizer, variant, photograph, seed in cases
                 ]
             )
 
@@ -90,8 +89,6 @@ Judged on {", ".join(figures["held_out"])}:
 
     @classmethod
     def draw(cls, figures: Figures, path: Any) -> None:
-        from iga_nerfstudio.benchmark.plots import draw_curves
-
         panels: dict[str, dict[str, Any]] = {}
         for (network, optimizer, variant), own in by_entry(figures["judged"]).items():
             panels.setdefault(f"{network}, {optimizer.capitalize()}", {})[variant] = mean_curve(own)

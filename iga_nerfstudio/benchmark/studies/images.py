@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import tyro
 
@@ -18,7 +18,7 @@ from iga_nerfstudio.benchmark.tables import (
     by_optimizer,
     differences,
     gain,
-    gains_row,
+    gains_rows,
     mean,
     number,
     spread,
@@ -68,10 +68,6 @@ class Images(Photographs):
     paper_rates: bool = False  # Under Adam train at the paper's learning rates, instead of the best of some.
     lpips_backbone: Path | None = None  # AlexNet weights for LPIPS; torch's cache, or a download, if not given.
 
-    @property
-    def run(self) -> Callable[[ImageConfig], Outcome]:
-        return train_and_judge
-
     def measure(self, train: Train) -> Figures:
         return dict(self.judge(list(self.entries()), self.rates_on, self.images, train))
 
@@ -83,8 +79,8 @@ class Images(Photographs):
                 for variant in NETWORKS[network] if optimizer == "adam" else ("plain", "iga"):
                     if variant in self.variants:
                         labels = {"network": network, "optimizer": optimizer, "variant": variant}
-                        rates = self.rates(network, variant, optimizer)
-                        yield Entry(labels, self.config_of(network, variant, optimizer), rates)
+                        config = self.config_of(network, variant, optimizer)
+                        yield Entry(labels, config, self.rates(network, variant, optimizer), train_and_judge)
 
     def rates(self, network: NetworkKind, variant: Variant, optimizer: OptimizerKind) -> tuple[float, ...]:
         """Learning rates to try. FR also gets a far smaller one: its many bases multiply every step."""
@@ -131,11 +127,8 @@ class Images(Photographs):
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
         # The others are judged in the study of balances, at what is the default.
-        return [
-            gains_row(f"images, {network}: PSNR", those(figures["judged"], network=network), "psnr", "image")
-            for network in figures["networks"]
-            if network not in ("relu", "pe", "siren")
-        ]
+        runs = [run for run in figures["judged"] if run["network"] not in get_args(paper.Network)]
+        return gains_rows("images", "network", runs, "psnr", "image")
 
 
 def _row(own: list[Outcome], of_network: list[Outcome], figures: Figures) -> list[str]:

@@ -21,6 +21,7 @@ import tyro
 from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.curves import mean_curve
 from iga_nerfstudio.benchmark.paper import NAMES, sizes
+from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, Method, Size, why_not
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, one_thread_each
@@ -30,7 +31,7 @@ from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.evaluation.figures import read_side_by_side, view_sheet
 from iga_nerfstudio.evaluation.metrics import ImageMetrics
 from iga_nerfstudio.files import write_text
-from iga_nerfstudio.nerf.commands import TEST_VIEWS, CommandError, OutOfTimeError, run_command
+from iga_nerfstudio.nerf.commands import TEST_VIEWS, CommandError, run_command
 
 # Runs a nerfstudio command without its own LPIPS; see there.
 WRAPPER = "iga_nerfstudio.benchmark.studies.nerfstudio_command"
@@ -122,10 +123,8 @@ class Nerf(Study):
     def section(cls, figures: Figures, stem: str) -> str:
         skip, steps, decay = figures["test_skip"], figures["steps"], figures["decay_steps"]
         # The paper has iga-nerf alone, at half the size.
-        papers = all(METHODS[method].paper for method in figures["methods"]) and set(figures["downscale_factors"]) == {
-            2
-        }
-        own = figures if papers else {}
+        half = set(figures["downscale_factors"]) == {2}
+        own = figures if half and all(METHODS[method].paper for method in figures["methods"]) else {}
         parts = [
             f"""## {", ".join(figures["data"])}: {f"{figures['seconds']:g} s of" if steps is None else steps} steps
 
@@ -147,8 +146,6 @@ views, {"each method's own size" if figures["size"] == "own" else "small network
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
-        from iga_nerfstudio.benchmark.plots import draw_curves
-
         for scene in figures["data"]:
             runs = finished(those(figures["trainings"], scene=scene))
             trained = {method: own for (method,), own in grouped(runs, "method").items()}
@@ -259,8 +256,6 @@ def _train(settings: dict[str, Any], timestamp: str, steps: int, curve_points: i
     log = folder.with_name(f"{timestamp}.log")
     try:
         host_bytes = run_command("python", "-m", WRAPPER, *command, log=log, seconds=left)
-    except OutOfTimeError:
-        raise
     except CommandError:
         if found := re.search(r"Training diverged: (.+?)\. ", log.read_text(errors="replace")):
             raise TrainingDiverged(found[1]) from None
@@ -280,25 +275,26 @@ def command_of_run(
 ) -> list[object]:
     """The words of an ns-train command, that goes on with a run that was begun."""
     method, scene, never = settings["method"], settings["data"], 10 * steps + 1
-    load = [] if begun is None else ["--load-dir", begun / "nerfstudio_models"]
+    load = {} if begun is None else {"--load-dir": begun / "nerfstudio_models"}
     # nerfstudio's own trainer takes so many steps more; ours so many in all.
     more = steps if begun is None or method.name.startswith("iga-") else steps - _steps_done(begun)
     decay = {method.decay_steps: settings["decay_steps"] or steps} if method.decay_steps else {}
+    options = {
+        "--data": scene,
+        "--output-dir": settings["output_dir"],
+        "--experiment-name": scene.name,
+        "--timestamp": timestamp,
+        "--vis": "tensorboard",
+        "--machine.seed": settings["seed"],
+        "--machine.device-type": settings["device"],
+        "--max-num-iterations": more,
+        "--steps-per-save": max(steps // 20, 1),
+        "--steps-per-eval-image": never,
+        "--steps-per-eval-batch": never,
+        "--steps-per-eval-all-images": max(steps // curve_points, 1) if curve_points else never,
+    }
     return [
-        *("ns-train", method.name, "--data", scene, "--output-dir", settings["output_dir"]),
-        *("--experiment-name", scene.name, "--timestamp", timestamp, "--vis", "tensorboard"),
-        *("--machine.seed", settings["seed"], "--machine.device-type", settings["device"]),
-        *(
-            "--max-num-iterations",
-            more,
-            "--steps-per-save",
-            max(steps // 20, 1),
-            "--steps-per-eval-image",
-            never,
-            *load,
-        ),
-        *("--steps-per-eval-batch", never, "--steps-per-eval-all-images"),
-        max(steps // curve_points, 1) if curve_points else never,
+        *("ns-train", method.name, *(word for option in (options | load).items() for word in option)),
         *(word for name, value in (method.options | decay).items() for word in (name, *str(value).split())),
         *("iga-blender", "--downscale-factor", settings["downscale_factor"], "--test-skip", settings["test_skip"]),
     ]

@@ -14,13 +14,7 @@ from iga_nerfstudio.nerf.random_state import seed_generators
 
 
 class NerfTraining:
-    """One model and its optimisers.
-
-    Args:
-        config: As ``ns-train`` would have it.
-        device: Where to train.
-        seed: Seed of network and rays.
-    """
+    """One model and its optimisers, as ``ns-train`` would have them; the seed is that of network and rays."""
 
     def __init__(self, config: TrainerConfig, device: str, seed: int) -> None:
         seed_generators(seed)

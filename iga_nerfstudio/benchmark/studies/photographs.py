@@ -19,6 +19,25 @@ from iga_nerfstudio.tasks.task import fit
 OptimizerKind = Literal["adam", "muon"]
 
 
+def train_photograph(config: ImageConfig) -> Outcome:
+    """Train once; PSNR along the training."""
+    record = load_image_task(config).trainer().train()
+    steps, values = record.evaluations["psnr"]
+    return {
+        "psnr": values[-1],
+        "best_psnr": max(values),
+        "milliseconds_per_step": 1000 * record.seconds / record.steps,
+        "curve": [[step, round(value, 3)] for step, value in zip(steps, values, strict=True)],
+    }
+
+
+def train_and_judge(config: ImageConfig) -> Outcome:
+    """Train once; all metrics after the last step, and the best PSNR."""
+    fitted = fit(load_image_task(config))
+    milliseconds = 1000 * fitted.record.seconds / fitted.record.steps
+    return fitted.metrics | {"best_psnr": fitted.best_metrics["psnr"], "milliseconds_per_step": milliseconds}
+
+
 @dataclass(frozen=True)
 class Entry:
     """One of those that are compared.
@@ -27,11 +46,13 @@ class Entry:
         labels: What distinguishes it from the others.
         config: Its settings but for photograph, rate and seed.
         rates: Learning rates to choose from.
+        run: What a training of it does.
     """
 
     labels: Mapping[str, Any]
     config: ImageConfig
     rates: Sequence[float]
+    run: Callable[[ImageConfig], Outcome] = train_photograph
 
 
 @dataclass(frozen=True)
@@ -45,11 +66,6 @@ class Photographs(Study):
     curve_points: int = 20  # How often PSNR is written down on the way.
     seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
-
-    @property
-    def run(self) -> Callable[[ImageConfig], Outcome]:
-        """What a training does."""
-        return train_photograph
 
     def config(self, network: NetworkKind, optimizer: OptimizerKind) -> ImageConfig:
         """The paper's settings for a network with IGA, at these sizes and under some optimiser."""
@@ -81,7 +97,7 @@ class Photographs(Study):
             optimizer=replace(entry.config.optimizer, lr=lr),
             machine=replace(entry.config.machine, seed=seed),
         )
-        return Training({"image": photograph, **entry.labels, "lr": lr, "seed": seed}, self.run, config)
+        return Training({"image": photograph, **entry.labels, "lr": lr, "seed": seed}, entry.run, config)
 
     def judge(
         self, entries: Sequence[Entry], chosen_on: str, judged_on: Sequence[str], train: Train
@@ -116,25 +132,6 @@ def _best_rate(entry: Entry, tried: Sequence[Outcome]) -> float:
     """The rate of highest final PSNR; the first of those given if none was tried, or all diverged."""
     own = those(finished(tried), **entry.labels)
     return max(own, key=lambda run: run["psnr"])["lr"] if own else entry.rates[0]
-
-
-def train_photograph(config: ImageConfig) -> Outcome:
-    """Train once; PSNR along the training."""
-    record = load_image_task(config).trainer().train()
-    steps, values = record.evaluations["psnr"]
-    return {
-        "psnr": values[-1],
-        "best_psnr": max(values),
-        "milliseconds_per_step": 1000 * record.seconds / record.steps,
-        "curve": [[step, round(value, 3)] for step, value in zip(steps, values, strict=True)],
-    }
-
-
-def train_and_judge(config: ImageConfig) -> Outcome:
-    """Train once; all metrics after the last step, and the best PSNR."""
-    fitted = fit(load_image_task(config))
-    milliseconds = 1000 * fitted.record.seconds / fitted.record.steps
-    return fitted.metrics | {"best_psnr": fitted.best_metrics["psnr"], "milliseconds_per_step": milliseconds}
 
 
 def by_entry(runs: Sequence[Outcome]) -> dict[tuple[Any, ...], list[Outcome]]:

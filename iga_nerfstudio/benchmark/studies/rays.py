@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import tyro
 
-from iga_nerfstudio.benchmark.cost.timing import median_ratio, time_alternately
+from iga_nerfstudio.benchmark.cost.timing import step_costs
 from iga_nerfstudio.benchmark.curves import mean_curve, to_quality
+from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import differences, finished, fraction, gain, gains_row, spread, table, those
+from iga_nerfstudio.benchmark.tables import differences, finished, gain, gains_rows, grouped, spread, table, those
 
 if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
     from nerfstudio.engine.trainer import TrainerConfig
@@ -89,28 +92,26 @@ class Rays(Study):
 
     def trainings(self) -> Iterator[Training]:
         """Every variant on every scene under every optimiser with every seed."""
-        for scene, factor in zip(self.data, self.downscale_factors, strict=True):
-            for optimizer in self.optimizers:
-                for variant in self.names():
-                    for seed in self.seeds:
-                        yield self.training(scene, factor, variant, optimizer, seed)
+        scenes = zip(self.data, self.downscale_factors, strict=True)
+        for (scene, factor), optimizer, variant, seed in product(scenes, self.optimizers, self.names(), self.seeds):
+            yield self.training(scene, factor, optimizer, variant, seed)
 
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> dict[str, None]:
         """The variants, plain among them."""
-        return tuple(dict.fromkeys(("plain", *self.variants)))
+        return dict.fromkeys(("plain", *self.variants))
 
-    def training(self, scene: Path, factor: int, variant: str, optimizer: OptimizerKind, seed: int) -> Training:
+    def training(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str, seed: int) -> Training:
         """One training."""
         labels = {"scene": scene.name, "variant": variant, "optimizer": optimizer, "seed": seed}
         settings = {
-            "config": self.config(scene, factor, variant, optimizer),
+            "config": self.config(scene, factor, optimizer, variant),
             "seed": seed,
             "num_iterations": self.max_num_iterations,
             "curve_points": self.curve_points,
         }
         return Training(labels, train_nerf, settings)
 
-    def config(self, scene: Path, factor: int, variant: str, optimizer: OptimizerKind) -> TrainerConfig:
+    def config(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str) -> TrainerConfig:
         """The settings of a training, as ``ns-train`` would have them."""
         from iga_nerfstudio.nerf.method_configs import iga_nerf_muon, iga_nerf_tiny
         from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
@@ -124,26 +125,19 @@ class Rays(Study):
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **VARIANTS[variant].changes)
         source = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
-        schedule = PowerDecaySchedulerConfig(decay_rate=0.03, decay_steps=self.max_num_iterations)
         fields = {
             "optimizer": replace(source.optimizers["fields"]["optimizer"], lr=RATES[optimizer]),
-            "scheduler": schedule,
+            "scheduler": PowerDecaySchedulerConfig(decay_rate=0.03, decay_steps=self.max_num_iterations),
         }
-        config.optimizers = {"fields": fields}
-        result: TrainerConfig = config
-        return result
+        return replace(config, optimizers={"fields": fields})
 
     def step_costs(self) -> dict[str, float]:
         """Seconds of a step of each variant over those of a plain one, timed alternately."""
         from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 
-        scene, factor = self.data[0], self.downscale_factors[0]
-        steps: dict[str, Callable[[], object]] = {
-            variant: NerfTraining(self.config(scene, factor, variant, self.optimizers[0]), "cpu", 0).step
-            for variant in self.names()
-        }
-        seconds = time_alternately(steps, self.rounds, warmup=3)
-        return {variant: median_ratio(seconds[variant], seconds["plain"]) for variant in steps}
+        first = (self.data[0], self.downscale_factors[0], self.optimizers[0])
+        steps = {variant: NerfTraining(self.config(*first, variant), "cpu", 0).step for variant in self.names()}
+        return step_costs(steps, "plain", self.rounds)
 
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
@@ -166,8 +160,6 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
-        from iga_nerfstudio.benchmark.plots import draw_curves
-
         for scene in figures["data"]:
             panels = {}
             for optimizer in figures["optimizers"]:
@@ -175,7 +167,7 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
                 curves = {name: mean_curve(those(runs, variant=name)) for name in figures["step_costs"]}
                 panels[optimizer.capitalize()] = {
                     name: [
-                        (step, value - base) for (step, value), (_, base) in zip(curve, curves["plain"], strict=True)
+                        (step, ours - plain) for (step, ours), (_, plain) in zip(curve, curves["plain"], strict=True)
                     ]
                     for name, curve in curves.items()
                 }
@@ -185,12 +177,7 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
         variants = dict.fromkeys(RATES, ("plain", "visible"))
-        return [
-            gains_row(
-                f"NeRF, {scene}: PSNR", those(figures["trainings"], scene=scene), "psnr", "scene", variants=variants
-            )
-            for scene in figures["data"]
-        ]
+        return gains_rows("NeRF", "scene", figures["trainings"], "psnr", "scene", variants)
 
 
 def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind) -> str:
@@ -204,7 +191,7 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind) 
         rows.append(
             [
                 *(variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains), f"{cost:.2f}"),
-                *(fraction(share) for share in to_quality(mean_curve(own), base, cost)),
+                *to_quality(mean_curve(own), base, cost),
             ]
         )
     head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "step / plain")
@@ -225,26 +212,18 @@ def _words(figures: Figures) -> str:
             for variant in figures["step_costs"]
             if variant != "plain"
         ]
-        lines.append(f"- {optimizer.capitalize()}, gain over plain on all scenes and seeds: {', '.join(gains)} dB.")
-    return "\n".join(lines) + "\n"
+        lines.append(f"- {optimizer.capitalize()}, gain over plain on all scenes and seeds: {', '.join(gains)} dB.\n")
+    return "".join(lines)
 
 
 def _empty(figures: Figures) -> str:
     """What the paper's kernel, and others, do to rays that see nothing, over the training."""
     rows = []
-    for scene in figures["data"]:
-        for optimizer in figures["optimizers"]:
-            runs = those(figures["trainings"], scene=scene, optimizer=optimizer)
-            for variant in figures["step_costs"]:
-                own = [run["empty"] for run in finished(those(runs, variant=variant)) if variant != "plain"]
-                means = [
-                    [statistics.mean(column) for column in zip(*points, strict=True)]
-                    for points in zip(*own, strict=True)
-                ]
-                for point in (means[0], means[-1]) if means else ():
-                    rows.append(
-                        [scene, optimizer.capitalize(), variant, f"{point[0]:.0f}", *map("{:.2f}".format, point[1:])]
-                    )
+    adjusted = [run for run in finished(figures["trainings"]) if run["variant"] != "plain"]
+    for (scene, optimizer, variant), own in grouped(adjusted, "scene", "optimizer", "variant").items():
+        for point in (0, -1):
+            step, *shares = np.mean([run["empty"][point] for run in own], axis=0)
+            rows.append([scene, optimizer.capitalize(), variant, f"{step:.0f}", *map("{:.2f}".format, shares)])
     head = ("scene", "", "kernel", "step", "empty, of the rays", "of the balanced eigenvectors")
     return f"""Rays that see nothing (opacity below a tenth): their share of the rays of a step and of the squared \
 entries of the balanced eigenvectors, and how much of a ray's own gradient the transform keeps, of theirs and of the \
@@ -279,12 +258,9 @@ def train_nerf(settings: dict[str, Any]) -> Outcome:
 
 
 def empty_rays(training: NerfTraining) -> tuple[float, float, float, float]:
-    """What the adjustment does to the rays of the latest step that see nothing, of opacity below a tenth.
-
-    Returns:
-        Their share of the rays; of the balanced eigenvectors (squared entries); and what the transform keeps of a
-        ray's own gradient (mean of S's diagonal) of theirs and of the others'. Without an adjustment it keeps all.
-    """
+    """Of the rays of the latest step that see nothing, of opacity below a tenth: their share of the rays; of the
+    balanced eigenvectors (squared entries); and what the transform keeps of a ray's own gradient (mean of S's diagonal)
+    of theirs and of the others'. Without an adjustment it keeps all."""
     empty = training.outputs["accumulation"].detach()[:, 0] < 0.1
     transform = training.pipeline.model.adjuster._transform
     share = empty.float().mean().item()

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import tyro
 
 from iga_nerfstudio.benchmark import paper
-from iga_nerfstudio.benchmark.paper import NAMES, sizes
+from iga_nerfstudio.benchmark.paper import NAMES, Network, sizes
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import (
-    by_optimizer,
-    differences,
-    gain,
-    gains_row,
-    grouped,
-    number,
-    spread,
-    those,
-)
+from iga_nerfstudio.benchmark.tables import by_optimizer, differences, gain, gains_rows, grouped, number, spread, those
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig
+from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.sdf import SDFConfig, load_shape_task
 from iga_nerfstudio.tasks.task import fit
-
-Network = Literal["relu", "pe", "siren"]
 
 COLUMNS = (
     *("shape", "network", "gradient", "IoU", "gain (in how many cases)", "best IoU", "Chamfer", "squared"),
@@ -65,22 +56,14 @@ class Shapes(Study):
         return {
             "trainings": train(
                 [
-                    self.training(shape, network, optimizer, variant, seed)
-                    for shape in self.shapes
-                    for optimizer in self.optimizers
-                    for network in self.networks
-                    for variant in ("plain", "iga")
-                    for seed in self.seeds
+                    self.training(*labels)
+                    for labels in product(self.shapes, self.optimizers, self.networks, ("plain", "iga"), self.seeds)
                 ]
             )
         }
 
-    def training(self, shape: str, network: Network, optimizer: OptimizerKind, variant: str, seed: int) -> Training:
-        """One training.
-
-        Raises:
-            ValueError: If there is no such mesh.
-        """
+    def training(self, shape: str, optimizer: OptimizerKind, network: Network, variant: str, seed: int) -> Training:
+        """One training."""
         path = self.data / f"{shape}.ply"
         if not path.is_file():
             raise ValueError(f"There is no mesh {path}.")
@@ -91,7 +74,7 @@ class Shapes(Study):
 
     def config(self, network: Network, optimizer: OptimizerKind, adjusted: bool) -> SDFConfig:
         """The settings of a training but for mesh and seed."""
-        config = paper.shape_settings(network)
+        config = read_preset(f"shape_{network}", SDFConfig)
         if optimizer == "muon":
             config = replace(config, optimizer=OptimizerConfig("muon"), schedule=ScheduleConfig())
         elif not adjusted:
@@ -134,10 +117,7 @@ voxels, seeds {", ".join(map(str, figures["seeds"]))}. {sizes(figures, FULL)}
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
-        return [
-            gains_row(f"shapes, {network}: IoU", those(figures["trainings"], network=network), "iou", "shape")
-            for network in figures["networks"]
-        ]
+        return gains_rows("shapes", "network", figures["trainings"], "iou", "shape")
 
 
 def _row(name: str, own: list[Outcome], runs: list[Outcome]) -> list[str]:
