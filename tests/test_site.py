@@ -24,6 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
         ("index.md", "#limits", "#limits"),
         ("index.md", "tutorial.md", "../tutorial.md"),  # the repository has none there: to be told of, not mended
         ("tasks.md", "../configs", "configs.md"),
+        ("library.md", "../examples/fit_image.ipynb", "fit_image.md"),
         ("tasks.md", "cost.md", "cost.md"),
         ("results/rays.md", "rays_mic_gains.png", "rays_mic_gains.png"),
         ("results/rays.md", "../cost.md", "../cost.md"),
