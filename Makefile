@@ -26,10 +26,8 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Every module by name: of packages that say what they export, pdoc would leave the others out.
-docs: MODULES = $(subst /,.,$(patsubst %/__init__,%,$(basename $(shell find iga_nerfstudio -name '*.py' | sort))))
-docs: $(READY)  ## The reference of all modules from their docstrings, to site/.
-	$(BIN)/pdoc --docformat google --output-directory site $(MODULES)
+docs: $(READY)  ## README, docs/ and the reference of all modules as one site, to site/; a broken link fails.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info outputs data site

@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 BalanceRule = Literal["adam", "sgd"]
+"""For which optimiser eigenvalues are balanced: one that normalises, or plain gradient descent."""
+
 EigenMethod = Literal["auto", "dense", "subspace"]
+"""How leading eigenpairs are found: whichever is faster, by full decomposition, or by block Lanczos."""
+
 Representative = Literal[
     "largest_residual", "previous_residual", "all_maxima", "largest_weight", "random", "random_once", "middle", "mean"
 ]
+"""Who stands for a group."""
+
 NetworkKind = Literal[
     "relu", "pe", "fourier", "siren", "gauss", "wire", "complex_wire", "finer", "gauss_finer", "wire_finer"
 ]
+"""Architectures of coordinate networks."""
 
 
 @dataclass

@@ -37,10 +37,11 @@ from iga_nerfstudio.adjustment.transform import (
 from iga_nerfstudio.settings import BalanceRule, EigenMethod, Representative
 
 KernelMethod = Literal["layerwise", "per_sample"]
+"""By which of the two functions the kernel is computed."""
 
-# Gives the n representatives' network inputs, (n, d) or (n, m, d) each, and their shares (n, m) or None, or gradients
-# with respect to their outputs; see layerwise_entk.
 Representatives = Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
+"""Gives the n representatives' network inputs, ``(n, d)`` or ``(n, m, d)`` each, and their shares ``(n, m)`` or None,
+or gradients with respect to their outputs; see :func:`layerwise_entk`."""
 
 
 @dataclass

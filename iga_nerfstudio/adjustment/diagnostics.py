@@ -12,7 +12,6 @@ from torch import Tensor
 
 logger = logging.getLogger("iga_nerfstudio")
 
-# Why a step's gradient was left as it was.
 Reason = Literal[
     "kernel_not_finite",
     "eigensolver_failed",
@@ -22,6 +21,7 @@ Reason = Literal[
     "between_refreshes",
     "nothing_trained",
 ]
+"""Why a step's gradient was left as it was."""
 
 _EXPLANATIONS: dict[Reason, str] = {
     "kernel_not_finite": "the kernel holds NaN or infinite entries",

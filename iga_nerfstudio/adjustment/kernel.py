@@ -25,6 +25,7 @@ from iga_nerfstudio.adjustment.precision import full_precision
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 
 Inputs = Tensor | tuple[Tensor, ...]
+"""What a network is fed, ``(n, d)`` each."""
 
 # Largest intermediate, in numbers, of the Gram matrices of samples that pass several points through a layer.
 GRAM_CHUNK = 1 << 26

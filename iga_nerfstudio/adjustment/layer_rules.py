@@ -44,8 +44,8 @@ class LookupFactors:
     right: Tensor
 
 
-# The first argument is a layer of the type that the rule is registered for.
 LayerRule = Callable[[Any, Tensor, Tensor], Sequence[Factors | LookupFactors]]
+"""The first argument is a layer of the type that the rule is registered for."""
 
 _rules: dict[type[nn.Module], LayerRule] = {}
 

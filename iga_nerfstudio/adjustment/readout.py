@@ -11,6 +11,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 Readout = Callable[[Tensor], Tensor]
+"""Outputs ``(..., C)`` to scalars ``(...)``."""
 
 
 def sum_of_logits(outputs: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ logger = logging.getLogger("iga_nerfstudio")
 # Seconds to wait for the server of LPIPS's backbone before reporting the other metrics without it.
 DOWNLOAD_TIMEOUT = 10.0
 
-# Images up to that size are compared whole, larger ones in strips of about so many pixels.
 PIXELS_AT_ONCE = 1 << 20
+"""Images up to that size are compared whole, larger ones in strips."""
 _STRIP_PIXELS = 1 << 18
 
 # Shortest side in pixels that a metric is defined for.

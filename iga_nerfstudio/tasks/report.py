@@ -18,9 +18,10 @@ from PIL import Image
 from iga_nerfstudio.data.images import to_levels
 from iga_nerfstudio.files import write_text
 
-# About the most bytes of a page, and of the file of each of its figures; what they leave is for the compared pictures.
 PAGE_BYTES = 9_500_000
+"""About the most bytes of a page."""
 FIGURE_BYTES = 800_000
+"""About the most bytes of the file of each of its figures; what they leave is for the compared pictures."""
 
 _TEMPLATE = "report.html"
 # Qualities that JPEG is tried with before pictures are shrunk, and the longest side in pixels that it can have.
