@@ -271,7 +271,7 @@ class InductiveGradientAdjuster:
         scores: Tensor | None = None,
         grouping: Grouping | None = None,
     ) -> SpectralTransform | None:
-        """Begin a step: the transform that a call with the same arguments would put the gradient through.
+        """Begin a step: the transform that a call with the same arguments would put the gradient through, if active.
 
         Args:
             prediction: As for a call, like the others.
@@ -287,8 +287,6 @@ class InductiveGradientAdjuster:
             ValueError: As for a call.
             UnsupportedNetworkError: As for a call.
         """
-        if not self.active:
-            return None
         rows = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
         require_fitting_shapes(prediction, rows, target, scores)
         if self.representative in (*BY_RESIDUAL, "previous_residual") and scores is None:
@@ -300,15 +298,15 @@ class InductiveGradientAdjuster:
             scores = (prediction.detach() - target).square().sum(-1)
         grouping = grouping or self.grouping
         size, device = (grouping.num_groups(len(prediction)), grouping.group_size), prediction.device
-        grouped_scores = None if scores is None else grouping.split(scores.detach())
 
         def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
+            grouped_scores = None if scores is None else grouping.split(scores.detach())
             chosen = self.choose(size, grouped_scores, device, grouping)
             return tuple(chosen.gather(grouping.split(x.detach())) for x in rows), chosen.weights
 
         transform = self.transform_for(size[0], representatives, device, grouping)
-        if self.representative == "previous_residual" and grouped_scores is not None:
-            self.remember(grouped_scores, grouping)
+        if self.representative == "previous_residual" and scores is not None:
+            self.remember(grouping.split(scores.detach()), grouping)
         return transform
 
     def choose(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from iga_nerfstudio.adjustment import Axes
 from iga_nerfstudio.evaluation.figures import Curves, spectrum_over_training, training_curves
@@ -41,6 +43,11 @@ class Run:
     files: list[Path]
     folder: Path
 
+    @cached_property
+    def comparison(self) -> tuple[np.ndarray, np.ndarray]:
+        """The task's truth and reconstruction; kept, as a comparison's two runs are in two reports each."""
+        return self.task.comparison(self.fit.model)
+
     @property
     def pictures(self) -> list[Path]:
         """Figures of the task for the report, whose own comparison shows the reconstruction."""
@@ -72,8 +79,8 @@ def write_run_report(run: Run, command: str, plain: Run | None = None) -> None:
     """
     config = run.task.config
     runs = {"reconstruction": run} if plain is None else {"plain": plain, "adjusted": run}
-    truth, found = run.task.comparison(run.fit.model)
-    others = {} if plain is None else {"plain": plain.task.comparison(plain.fit.model)[1]}
+    truth, found = run.comparison
+    others = {} if plain is None else {"plain": plain.comparison[1]}
     write_report(
         run.folder / REPORT_FILE,
         title=f"{config.task}: {config.experiment_name or config.name_of_data()}, {run.folder.name}",

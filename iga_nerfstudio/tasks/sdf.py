@@ -120,26 +120,24 @@ class ShapeTask(Task[SDFConfig]):
 
     def comparison(self, network: CoordinateMLP) -> tuple[np.ndarray, np.ndarray]:
         """The slice through the middle of the last axis: occupancy, or distances from black (deep inside) to white."""
-        truth, found = self._slices(None)[2], self._slices(network)[2]
+        truth, found = self._slice(None, 2), self._slice(network, 2)
         if self.voxels.target == "distance":
             reach = float(np.abs(truth).max()) or 1.0
             truth, found = (0.5 + 0.5 * values / reach for values in (truth, found))
         # The first axis to the right, the second up.
         return as_picture(np.rot90(truth)[..., None]), as_picture(np.rot90(found)[..., None])
 
-    def _slices(self, network: CoordinateMLP | None) -> list[np.ndarray]:
-        """Slices through the middle across each axis, of a network or, without one, of the truth."""
-        slices = []
-        for across, size in enumerate(self.voxels.values.shape):
-            middle = slice(size // 2, size // 2 + 1)
-            if network is None:
-                values = np.array(self.voxels.values[(slice(None),) * across + (middle,)], dtype=np.float32)
-            else:
-                axes = [torch.linspace(-1, 1, n, device=self.device) for n in self.voxels.values.shape]
-                axes[across] = axes[across][middle]
-                values = decode(network, Grid(axes), chunk_size(self.config.machine))[..., 0].numpy()
-            slices.append(values.squeeze(across))
-        return slices
+    def _slice(self, network: CoordinateMLP | None, across: int) -> np.ndarray:
+        """The slice through the middle across an axis, of a network or, without one, of the truth."""
+        shape = self.voxels.values.shape
+        middle = slice(shape[across] // 2, shape[across] // 2 + 1)
+        if network is None:
+            values = np.array(self.voxels.values[(slice(None),) * across + (middle,)], dtype=np.float32)
+        else:
+            axes = [torch.linspace(-1, 1, n, device=self.device) for n in shape]
+            axes[across] = axes[across][middle]
+            values = decode(network, Grid(axes), chunk_size(self.config.machine))[..., 0].numpy()
+        return values.squeeze(across)
 
     def caption(self) -> str:
         """Size of the grid, and which slice it is."""
@@ -165,7 +163,8 @@ class ShapeTask(Task[SDFConfig]):
         return [*paths, slices]
 
     def _draw_slices(self, network: CoordinateMLP, path: Path) -> None:
-        rows = {"truth": self._slices(None), "found": self._slices(network)}
+        both = {"truth": None, "found": network}
+        rows = {name: [self._slice(one, across) for across in range(3)] for name, one in both.items()}
         reach = max(float(np.abs(values).max()) for values in rows["truth"]) or 1.0
         limits = (0.0, 1.0) if self.voxels.target == "occupancy" else (-reach, reach)
         slices_figure(rows, path, self.voxels.origin, self.voxels.spacing, limits)
