@@ -11,9 +11,10 @@ import pytest
 from iga_nerfstudio.benchmark.cli import Comparison
 from iga_nerfstudio.benchmark.studies import ablations, balance, images
 from iga_nerfstudio.benchmark.studies.ablations import Ablations
-from iga_nerfstudio.benchmark.studies.balance import DEFAULT, JUDGED, OTHER_RATES, RATES, VARIANTS, Balance
+from iga_nerfstudio.benchmark.studies.balance import DEFAULT, Balance
 from iga_nerfstudio.benchmark.studies.grouping import Grouping
 from iga_nerfstudio.benchmark.studies.images import Images
+from iga_nerfstudio.benchmark.studies.variants import RATES
 from iga_nerfstudio.tasks.image import automatic_patch_size
 from tests.benchmark.studies import Pretended, psnr, write_photographs
 
@@ -113,10 +114,10 @@ class TestBalance:
         values = {"paper": 22.0, "default": 24.0, "plain, cosine": 23.0}
         train = Pretended(lambda run: psnr(values.get(run["variant"], 20.0)))
         figures = study.settings() | study.measure(train)
-        entries = len(JUDGED)
-        assert len(figures["compared"]) == len(VARIANTS) * 2
+        entries = len(Balance.judged)
+        assert len(figures["compared"]) == len(Balance.variants) * 2
         assert {run["lr"] for run in figures["compared"]} == {RATES["muon"]["pe"]}
-        assert len(figures["tried"]) == entries * (1 + len(OTHER_RATES))
+        assert len(figures["tried"]) == entries * (1 + len(Balance.other_rates))
         assert len(figures["judged"]) == entries * 2
         assert {run["image"] for run in figures["judged"]} == {"b"}
         assert figures["step_costs"][0]["cost"] == 1.0  # plain Adam's
@@ -151,7 +152,7 @@ class TestBalance:
 
 class TestGrouping:
     def test_patches_and_axes_beside_plain_training(self, data: Path, tmp_path: Path) -> None:
-        study = Grouping(data, 48, 8, 10, 5, (1, 2), chosen_on=("a",), held_out=("b", "c"), networks=("pe",))
+        study = Grouping(data, 48, 8, 10, 5, (1, 2), chosen_on=("a",), held_out=("b", "c"), networks=("pe",), rounds=1)
         train = Pretended(lambda run: psnr({"patches": 21.0, "axes": 23.5}.get(run["variant"], 20.0)))
         figures = study.settings() | study.measure(train)
         assert {run["image"] for run in figures["judged"]} == {"b", "c"}
@@ -162,7 +163,7 @@ class TestGrouping:
         }  # fmt: skip
         assert (configs["axes, few"].adjustment.end, configs["axes, few"].adjustment.power) == (10, 0.4)
         text = Grouping.section(figures, "grouping")
-        assert "- axes against patches: pe under Muon +2.50 ± 0.00 (4 of 4) dB." in text
+        assert "- Muon, axes against Muon, patches: pe +2.50 ± 0.00 (4 of 4) dB." in text
         assert "| pe | Muon, axes | 23.50 ± 0.00 |" in text
         Grouping.draw(figures, tmp_path / "grouping")
         assert (tmp_path / "grouping_curves.png").stat().st_size > 5_000
