@@ -66,12 +66,9 @@ class Pages:
 
     def _block(self, name: str) -> str:
         """What stands in a block."""
-        if name == "gains":
-            return self._gains()
-        if name == "costs":
-            return self._costs()
-        if name == "paper cost":
-            return paper_cost()
+        tables = {"gains": self._gains, "costs": self._costs, "paper cost": paper_cost}
+        if name in tables:
+            return tables[name]()
         if name not in KINDS:
             raise ValueError(f"There is no measurement {name}, whose block is in {self._places[name]}.")
         sections = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
+from iga_nerfstudio.benchmark.cost.kernel import Kernel
 from iga_nerfstudio.benchmark.cost.options import Options
 from iga_nerfstudio.benchmark.cost.scaling import Scaling
 from iga_nerfstudio.benchmark.cost.step import Step
@@ -31,7 +31,7 @@ STUDIES: dict[str, dict[str, Any]] = {
 }
 # What times something, at once.
 MEASUREMENTS: dict[str, Any] = {
-    study.name: study for study in (Step(), Scaling(), Options(tyro.MISSING), Kernel(), MuonStep(), Viewer())
+    study.name: study for study in (Step(), Scaling(), Options(tyro.MISSING), Kernel(), Viewer())
 }
 KINDS: dict[str, type[Study]] = {
     name: type(study)

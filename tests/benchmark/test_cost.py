@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from iga_nerfstudio.benchmark.cost.kernel import Kernel, MuonStep
+from iga_nerfstudio.benchmark.cost.kernel import Kernel
 from iga_nerfstudio.benchmark.cost.options import Options
 from iga_nerfstudio.benchmark.cost.paper_cost import paper_cost
 from iga_nerfstudio.benchmark.cost.scaling import Scaling
@@ -58,12 +58,6 @@ def test_calls_alternate_and_ratios_are_those_of_rounds() -> None:
     assert median_ratio([1.0, 8.0, 3.0], [1.0, 2.0, 1.0]) == 3.0
     with pytest.raises(ValueError, match="at least one round"):
         time_alternately(functions, rounds=0)
-
-
-def test_steps_of_muon_are_timed() -> None:
-    figures = measured(MuonStep(width=32, rounds=3, device="cpu"))
-    assert min(figures["median_seconds"].values()) > 0
-    assert "32 x 32 matrix, 3 alternating rounds" in MuonStep.section(figures, "muon_step")
 
 
 def test_fast_options_have_the_slow_ones_gradient(tmp_path: Path) -> None:

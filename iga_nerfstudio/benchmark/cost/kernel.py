@@ -1,4 +1,4 @@
-"""Two things that are computed in another way than usual: the kernel, and Muon's step; error and time of both ways."""
+"""The kernel, computed layer by layer or from every sample's gradient: error and time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from iga_nerfstudio.adjustment import layerwise_entk, per_sample_entk, sum_of_sigmoids
 from iga_nerfstudio.benchmark.cost.timing import Timed, median_ratio, medians, time_alternately
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.tables import table
-from iga_nerfstudio.muon import MuonWithAdam
 from iga_nerfstudio.networks import NeRFMLP
 
 
@@ -67,35 +66,3 @@ def nerf_problem(n: int, dtype: torch.dtype, device: str, seed: int) -> tuple[Ne
     positions = (torch.rand(n, 3) * 2 - 1).to(device, dtype)
     directions = normalize(torch.randn(n, 3), dim=-1).to(device, dtype)
     return network, (positions, directions)
-
-
-@dataclass(frozen=True)
-class MuonStep(Timed):
-    """A step of MuonWithAdam (float32) and one of torch.optim.Muon (bfloat16) on one matrix, timed alternately."""
-
-    name: ClassVar[str] = "muon_step"
-
-    width: int = 256  # Side of the matrix.
-    rounds: int = 15
-
-    def measure(self, train: Train) -> Figures:
-        if not hasattr(torch.optim, "Muon"):
-            raise ValueError(f"torch {torch.__version__} has no Muon to compare with; it came with torch 2.9.")
-        generator = torch.Generator().manual_seed(self.seed)
-        gradient = torch.randn(self.width, self.width, generator=generator).to(self.place)
-        matrices = [nn.Parameter(torch.zeros_like(gradient)) for _ in range(2)]
-        for matrix in matrices:
-            matrix.grad = gradient.clone()
-        ours, theirs = MuonWithAdam(matrices[:1]), torch.optim.Muon(matrices[1:], lr=2e-2, weight_decay=0.0)
-        seconds = time_alternately({"float32": ours.step, "torch": theirs.step}, self.rounds)
-        return {"median_seconds": medians(seconds), "ratio": median_ratio(seconds["torch"], seconds["float32"])}
-
-    @classmethod
-    def section(cls, figures: Figures, stem: str) -> str:
-        seconds = [f"{1000 * figures['median_seconds'][name]:.1f} ms" for name in ("float32", "torch")]
-        head = ("`MuonWithAdam`, float32", "`torch.optim.Muon`, bfloat16", "torch / ours")
-        return f"""## Muon orthogonalised in float32 and in bfloat16
-
-One step on a {figures["width"]} x {figures["width"]} matrix, {figures["rounds"]} alternating rounds.
-
-{table(head, [[*seconds, f"**{figures['ratio']:.1f}**"]])}"""

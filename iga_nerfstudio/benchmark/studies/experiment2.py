@@ -41,15 +41,12 @@ class Experiment2(Study):
 
     def measure(self, train: Train) -> Figures:
         cases = [(1, 0), *((p, end) for p in self.group_sizes for end in self.ends)]
-        trainings = [
-            Training(
-                {"network": network, "group_size": group_size, "end": end, "seed": seed},
-                train_tones,
-                self.config(network, group_size, end, seed),
-            )
-            for seed, network, (group_size, end) in product(self.seeds, NETWORKS, cases)
-        ]
-        return {"trainings": train(trainings)}
+        return {"trainings": train([self.training(*own) for own in product(self.seeds, NETWORKS, cases)])}
+
+    def training(self, seed: int, network: Network, case: tuple[int, int]) -> Training:
+        """One training."""
+        labels = {"network": network, "group_size": case[0], "end": case[1], "seed": seed}
+        return Training(labels, train_tones, self.config(network, *case, seed))
 
     def config(self, network: Network, group_size: int, end: int, seed: int) -> SignalConfig:
         """The paper's settings at these sizes."""

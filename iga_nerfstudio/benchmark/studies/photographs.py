@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,23 +110,13 @@ class Photographs(Study):
         """
         if not judged_on or not self.seeds:
             raise ValueError("Name at least one image and one seed.")
-        tried = train(
-            [
-                self.training(entry, chosen_on, lr, self.seeds[0])
-                for entry in entries
-                if len(entry.rates) > 1
-                for lr in entry.rates
-            ]
-        )
-        judged = train(
-            [
-                self.training(entry, photograph, _best_rate(entry, tried), seed)
-                for entry in entries
-                for photograph in judged_on
-                for seed in self.seeds
-            ]
-        )
-        return {"tried": tried, "judged": judged}
+        to_try = [(entry, lr) for entry in entries if len(entry.rates) > 1 for lr in entry.rates]
+        tried = train([self.training(entry, chosen_on, lr, self.seeds[0]) for entry, lr in to_try])
+        judged = [
+            self.training(entry, photograph, _best_rate(entry, tried), seed)
+            for entry, photograph, seed in product(entries, judged_on, self.seeds)
+        ]
+        return {"tried": tried, "judged": train(judged)}
 
 
 def _best_rate(entry: Entry, tried: Sequence[Outcome]) -> float:

@@ -40,20 +40,15 @@ class Variant:
 
 
 _VISIBLE = {"kernel_of": "visible", "power": 1.0}
+_RAYS = {"kernel_of": "rays", "power": 1.0}
 # Each says all that it depends on: its trainings stay those of a variant when a default changes.
 VARIANTS = {
     "plain": Variant("no adjustment", {"enabled": False, "kernel_of": "samples", "power": 1.0}),
     "heaviest": Variant("the sample of largest weight, as in the paper", {"kernel_of": "samples", "power": 1.0}),
     "visible": Variant("the sample of largest weight, times the opacity of its ray", _VISIBLE),
     "power 0.7": Variant("the same, balanced 0.7 of the way on a logarithmic scale", _VISIBLE | {"power": 0.7}),
-    "rays": Variant(
-        "the rendered colours of the rays, exactly",
-        {"kernel_of": "rays", "num_representatives": FINE, "power": 1.0},
-    ),
-    "rays-8": Variant(
-        "the rendered colours through the 8 heaviest samples",
-        {"kernel_of": "rays", "num_representatives": 8, "power": 1.0},
-    ),
+    "rays": Variant("the rendered colours of the rays, exactly", _RAYS | {"num_representatives": FINE}),
+    "rays-8": Variant("the rendered colours through the 8 heaviest samples", _RAYS | {"num_representatives": 8}),
 }
 RATES: dict[OptimizerKind, float] = {"adam": 3e-3, "muon": 2e-2}
 
@@ -103,13 +98,9 @@ class Rays(Study):
     def training(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str, seed: int) -> Training:
         """One training."""
         labels = {"scene": scene.name, "variant": variant, "optimizer": optimizer, "seed": seed}
-        settings = {
-            "config": self.config(scene, factor, optimizer, variant),
-            "seed": seed,
-            "num_iterations": self.max_num_iterations,
-            "curve_points": self.curve_points,
-        }
-        return Training(labels, train_nerf, settings)
+        settings = {"config": self.config(scene, factor, optimizer, variant), "seed": seed}
+        length = {"num_iterations": self.max_num_iterations, "curve_points": self.curve_points}
+        return Training(labels, train_nerf, settings | length)
 
     def config(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str) -> TrainerConfig:
         """The settings of a training, as ``ns-train`` would have them."""

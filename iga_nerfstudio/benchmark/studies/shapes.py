@@ -53,14 +53,8 @@ class Shapes(Study):
     def measure(self, train: Train) -> Figures:
         if not self.shapes or not self.seeds:
             raise ValueError("Name at least one shape and one seed.")
-        return {
-            "trainings": train(
-                [
-                    self.training(*labels)
-                    for labels in product(self.shapes, self.optimizers, self.networks, ("plain", "iga"), self.seeds)
-                ]
-            )
-        }
+        labels = product(self.shapes, self.optimizers, self.networks, ("plain", "iga"), self.seeds)
+        return {"trainings": train([self.training(*own) for own in labels])}
 
     def training(self, shape: str, optimizer: OptimizerKind, network: Network, variant: str, seed: int) -> Training:
         """One training."""

@@ -58,17 +58,14 @@ class Variants(Photographs):
     rounds: int = 15  # Timed rounds of steps.
 
     def measure(self, train: Train) -> Figures:
-        cases = product(self.networks, self.variants, self.chosen_on, self.seeds)
-        compared = train(
-            [
-                self.training(self.entry(network, "muon", variant), photograph, RATES["muon"][network], seed)
-                for network, variant, photograph, seed in cases
-            ]
-        )
+        compared = [
+            self.training(self.entry(network, "muon", variant), photograph, RATES["muon"][network], seed)
+            for network, variant, photograph, seed in product(self.networks, self.variants, self.chosen_on, self.seeds)
+        ]
         entries = [self.entry(network, *judged) for network, judged in product(self.networks, self.judged)]
         found = self.judge(entries, self.chosen_on[0], self.held_out, train)
         costs = [cost for network in self.networks for cost in self.step_costs(network)]
-        return {"compared": compared, **found, "step_costs": costs}
+        return {"compared": train(compared), **found, "step_costs": costs}
 
     def entry(self, network: Network, optimizer: OptimizerKind, variant: str) -> Entry:
         """A network under an optimiser, and a variant of the adjustment."""
