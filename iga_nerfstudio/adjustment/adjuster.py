@@ -32,6 +32,7 @@ from iga_nerfstudio.adjustment.transform import (
     SpectralTransform,
     eigenpairs_needed,
     validate_balance,
+    validate_floor,
     validate_power,
 )
 from iga_nerfstudio.settings import BalanceRule, EigenMethod, Representative
@@ -91,6 +92,8 @@ class InductiveGradientAdjuster:
         rule: ``"adam"`` for Adam and other normalising optimisers, ``"sgd"`` for plain gradient descent.
         power: How far balanced eigenvalues are brought to their target, in (0, 1]; the paper's 1 is all the way. See
             :class:`~iga_nerfstudio.adjustment.transform.SpectralTransform`.
+        floor: Least factor of a balanced direction, in [0, 1); the paper's is 0. More lets a short training, or one of
+            a small learning rate, find the coarse shape of things sooner.
         representative: Who stands for a group; see :func:`~iga_nerfstudio.adjustment.representatives.choose`.
         num_representatives: Points per group, m. With more than one the kernel is that of their (weighted) mean.
         readout: Scalar of the network's output that the kernel differentiates.
@@ -128,6 +131,7 @@ class InductiveGradientAdjuster:
         start: int = 1,
         rule: BalanceRule = "adam",
         power: float = 1.0,
+        floor: float = 0.0,
         representative: Representative = "largest_residual",
         num_representatives: int = 1,
         readout: Readout = sum_of_logits,
@@ -140,6 +144,7 @@ class InductiveGradientAdjuster:
     ) -> None:
         validate_balance(start, end, rule)
         validate_power(power)
+        validate_floor(floor)
         validate_representative(representative, num_representatives)
         if kernel not in get_args(KernelMethod):
             raise ValueError(f"Unknown kernel {kernel!r}. Choose one of {', '.join(get_args(KernelMethod))}.")
@@ -171,6 +176,7 @@ class InductiveGradientAdjuster:
         self.end = end
         self.rule: BalanceRule = rule
         self.power = power
+        self.floor = floor
         self.representative: Representative = representative
         self.num_representatives = num_representatives
         self.readout = readout
@@ -458,7 +464,13 @@ class InductiveGradientAdjuster:
                 values, vectors = leading_eigenpairs(kernel, count, self.eigen_method)
             made.eigenvalues = values
             made.transform = SpectralTransform.from_eigenpairs(
-                values, vectors, end=self.end, start=self.start, rule=self.rule, power=self.power
+                values,
+                vectors,
+                end=self.end,
+                start=self.start,
+                rule=self.rule,
+                power=self.power,
+                floor=self.floor,
             )
         except KernelNotFiniteError:
             made.reason = "kernel_not_finite"

@@ -171,6 +171,11 @@ class AxesAdjuster:
         return self._first.power
 
     @property
+    def floor(self) -> float:
+        """As the adjuster's."""
+        return self._first.floor
+
+    @property
     def diagnostics(self) -> Diagnostics:
         """Spectrum of the first axis; steps left unadjusted, or adjusted by fewer eigenvalues, of all: a step where
         two axes had no kernel counts twice."""

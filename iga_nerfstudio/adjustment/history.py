@@ -25,6 +25,7 @@ class Spectrum:
         effective_rank: ``tr(K)^2 / ||K||_F^2``.
         steps_unadjusted: Steps left unadjusted so far.
         power: Share of the way to the target that the balanced ones are brought, on a logarithmic scale.
+        floor: Least factor of a balanced one.
     """
 
     step: int
@@ -34,7 +35,9 @@ class Spectrum:
     target: float
     effective_rank: float
     steps_unadjusted: int
-    power: float = 1.0  # of runs saved before there was a choice
+    # Of runs saved before there was a choice.
+    power: float = 1.0
+    floor: float = 0.0
 
     @property
     def rebalanced(self) -> Tensor:
@@ -42,7 +45,7 @@ class Spectrum:
         values = self.eigenvalues.clone()
         if self.target == self.target:  # not NaN
             balanced = slice(self.start - 1, self.end)
-            values[balanced] = self.target**self.power * values[balanced] ** (1 - self.power)
+            values[balanced] *= ((self.target / values[balanced]) ** self.power).clamp_min(self.floor)
         return values
 
 
@@ -108,4 +111,5 @@ def latest_spectrum(adjuster: InductiveGradientAdjuster | AxesAdjuster) -> Spect
         effective_rank=float(seen.effective_rank),
         steps_unadjusted=seen.steps_unadjusted,
         power=adjuster.power,
+        floor=adjuster.floor,
     )

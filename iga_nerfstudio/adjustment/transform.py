@@ -54,6 +54,22 @@ def validate_power(power: float) -> None:
         )
 
 
+def validate_floor(floor: float) -> None:
+    """Check how much of a balanced direction is kept at least.
+
+    Args:
+        floor: Least factor of a balanced direction.
+
+    Raises:
+        ValueError: If it is not in [0, 1).
+    """
+    if not 0 <= floor < 1:
+        raise ValueError(
+            f"floor says how much of a balanced direction is kept at least and lies in [0, 1), got {floor}. Use 0 for "
+            "what the balance asks for, and end=0 to leave gradients unadjusted."
+        )
+
+
 def eigenpairs_needed(end: int, rule: BalanceRule) -> int:
     """How many leading eigenpairs the transform reads: ``end`` for SGD, ``end + 1`` for Adam, 0 if ``end`` is 0."""
     return 0 if end == 0 else end + (rule == "adam")
@@ -61,19 +77,21 @@ def eigenpairs_needed(end: int, rule: BalanceRule) -> int:
 
 @dataclass(frozen=True)
 class SpectralTransform:
-    """S_e = I + V diag(coefficients) V^T, with ``coefficients_i = (g / lambda_i)^power - 1`` on the balanced range.
+    """S_e = I + V diag(c) V^T, with ``c_i = max((g / lambda_i)^power, floor) - 1`` on the balanced range.
 
     Multiplying the residual by S_e turns the training dynamics' eigenvalues lambda_i into g for i in [start, end] and
     leaves the rest of the spectrum alone (paper Eq. 5). With a power below 1, which the paper does not have, they come
-    a part of the way only, to ``lambda_i^(1 - power) g^power``, and keep their order. S_e is never formed: applying it
-    to a residual of m columns costs ``4 n (end - start + 1) m`` operations.
+    a part of the way only, to ``lambda_i^(1 - power) g^power``, and keep their order. With a floor, which it does not
+    have either, no direction is slowed to less than that share of its speed: where the first eigenvalues are thousands
+    of times g, what they stand for would else be learned last. S_e is never formed: applying it to a residual of m
+    columns costs ``4 n (end - start + 1) m`` operations.
 
     Eigenvalues below the rounding error of an n x n eigenproblem, ``n eps lambda_1``, say nothing, and dividing by them
     would be worse: they are left out, and the range ends before them.
 
     Attributes:
         vectors: Balanced eigenvectors, orthonormal columns, ``(n, k)`` with ``k = end - start + 1``.
-        coefficients: ``(g / lambda_i)^power - 1``, ``(k,)``.
+        coefficients: ``max((g / lambda_i)^power, floor) - 1``, ``(k,)``.
         target: The eigenvalue g that the balanced ones are brought to, a scalar tensor (1 for the identity).
     """
 
@@ -91,6 +109,7 @@ class SpectralTransform:
         start: int = 1,
         rule: BalanceRule = "adam",
         power: float = 1.0,
+        floor: float = 0.0,
     ) -> SpectralTransform:
         """Build S_e from leading eigenpairs of the kernel.
 
@@ -102,17 +121,19 @@ class SpectralTransform:
             rule: ``"sgd"`` raises the range to lambda_start (Eq. 5), right for plain gradient descent. ``"adam"``
                 lowers it to lambda_{end+1} (Sec. 3.4), right for Adam and other normalising optimisers.
             power: Share of the way to the target, on a logarithmic scale; the paper's is 1.
+            floor: Least factor of a balanced direction, in [0, 1); the paper's is 0.
 
         Returns:
             The transform, of the dtype and on the device of ``values``.
 
         Raises:
-            ValueError: If range or power is invalid, or shapes do not fit together or hold too few eigenpairs.
+            ValueError: If range, power or floor is invalid, or shapes do not fit together or hold too few eigenpairs.
             DegenerateKernelError: If an eigenvalue that is needed is not finite, or so many are zero up to rounding
                 that nothing is left of the range.
         """
         validate_balance(start, end, rule)
         validate_power(power)
+        validate_floor(floor)
         if values.ndim != 1 or vectors.ndim != 2 or vectors.shape[1] != values.shape[0]:
             raise ValueError(
                 f"Expected values of shape (k,) and vectors of shape (n, k), got {tuple(values.shape)} and "
@@ -134,7 +155,8 @@ class SpectralTransform:
             )
         balanced = slice(start - 1, resolved)
         target = values[resolved] if rule == "adam" else values[start - 1]
-        return cls(vectors[:, balanced], (target / values[balanced]) ** power - 1, target)
+        factors = ((target / values[balanced]) ** power).clamp_min(floor)
+        return cls(vectors[:, balanced], factors - 1, target)
 
     def to(self, device: torch.device) -> SpectralTransform:
         """The same on another device."""

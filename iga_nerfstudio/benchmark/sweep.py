@@ -87,8 +87,8 @@ def as_plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in PLACES}
         for field in fields(value):
-            # A setting that came later has its default in all trainings before: their keys stay.
-            if field.metadata.get("later") and named[field.name] == field.default:
+            # A setting that came later says what it was in all trainings before: their keys stay.
+            if "earlier" in field.metadata and named[field.name] == field.metadata["earlier"]:
                 del named[field.name]
         return {"class": type(value).__qualname__} | as_plain(named)
     if isinstance(value, Mapping):

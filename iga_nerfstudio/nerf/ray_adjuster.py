@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from nerfstudio.cameras.cameras import Cameras
@@ -51,6 +51,9 @@ class RayAdjustmentConfig(AdjustmentSettings):
     """Balance to eigenvalue end + 1 (for Adam, Muon and their kin) or to eigenvalue start (for plain SGD)."""
     power: float = 1.0
     """How far the balanced eigenvalues are brought to that one, in (0, 1]; 1 is all the way, as in the paper."""
+    floor: float = field(default=0.0, metadata={"earlier": 0.0})
+    """No balanced pattern of the residual is slowed to less than that share of its speed, in [0, 1); 0 is the paper's,
+    which in short trainings at small learning rates finds the shape of a scene late."""
     representative: RayRepresentative = "largest_weight"
     """Which sample stands for its ray in the kernel."""
     num_representatives: int = 1
@@ -91,6 +94,7 @@ def build_ray_adjuster(
         Rays(samples_per_ray),
         readout=READOUTS[settings.readout],
         seed=settings.seed,
+        floor=settings.floor,
         gather=settings.gather,
     )
 

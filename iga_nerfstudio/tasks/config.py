@@ -136,7 +136,7 @@ class ImageConfig(TaskConfig):
     """Shrink so that the longer side has at most that many pixels."""
     max_pixels: int | None = None
     """Decode files of up to twice that many pixels; Pillow's 89,478,485 if not given. A small file may claim much."""
-    grouping: Literal["patches", "axes"] = field(default="patches", metadata={"later": True})
+    grouping: Literal["patches", "axes"] = field(default="patches", metadata={"earlier": "patches"})
     """Adjust by a kernel of square patches, as the paper does, or by one of the rows and one of the columns. For each
     of those the mean of four random pixels stands."""
     patch_size: int | None = None

@@ -285,3 +285,23 @@ def test_bad_kernels_and_counts_are_refused():
         leading_eigenpairs(torch.eye(3), 1, "lanczos")
     with pytest.raises(ValueError, match="first axis must run over the groups"):
         SpectralTransform.from_eigenpairs(torch.ones(3), torch.eye(8)[:, :3], end=2).apply(torch.ones(7, 3))
+
+
+@pytest.mark.parametrize("rule", ["adam", "sgd"])
+@pytest.mark.parametrize("floor", [0.0, 0.03, 0.5])
+def test_no_direction_is_slowed_below_the_floor(rule, floor):
+    kernel = kernel_with(SPECTRA["steep"])
+    values, vectors = leading_eigenpairs(kernel, 61, "dense")
+    transform = SpectralTransform.from_eigenpairs(values, vectors, end=60, start=2, rule=rule, floor=floor)
+    target = values[60] if rule == "adam" else values[1]
+    factors = torch.ones_like(values)
+    factors[1:60] = (target / values[1:60]).clamp(min=floor)
+    assert (factors == floor).any() == (rule == "adam" and floor > 0)
+    expected = torch.eye(200, dtype=torch.float64) + (vectors * (factors - 1)) @ vectors.T
+    assert torch.allclose(transform.dense(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("floor", [-0.1, 1.0, 2.0, float("nan")])
+def test_a_floor_that_is_no_share_is_refused(floor):
+    with pytest.raises(ValueError, match=r"lies in \[0, 1\)"):
+        SpectralTransform.from_eigenpairs(torch.tensor([2.0, 1.0]), torch.eye(2), end=1, floor=floor)

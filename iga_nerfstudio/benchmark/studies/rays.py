@@ -39,14 +39,15 @@ class Variant:
     changes: dict[str, Any]
 
 
-_VISIBLE = {"kernel_of": "visible", "power": 1.0}
-_RAYS = {"kernel_of": "rays", "power": 1.0}
+_PAPER = {"kernel_of": "samples", "power": 1.0, "floor": 0.0}
+_VISIBLE, _RAYS = _PAPER | {"kernel_of": "visible"}, _PAPER | {"kernel_of": "rays"}
 # Each says all that it depends on: its trainings stay those of a variant when a default changes.
 VARIANTS = {
-    "plain": Variant("no adjustment", {"enabled": False, "kernel_of": "samples", "power": 1.0}),
-    "heaviest": Variant("the sample of largest weight, as in the paper", {"kernel_of": "samples", "power": 1.0}),
+    "plain": Variant("no adjustment", {"enabled": False} | _PAPER),
+    "heaviest": Variant("the sample of largest weight, as in the paper", _PAPER),
     "visible": Variant("the sample of largest weight, times the opacity of its ray", _VISIBLE),
     "power 0.7": Variant("the same, balanced 0.7 of the way on a logarithmic scale", _VISIBLE | {"power": 0.7}),
+    "floor 0.03": Variant("visible, no direction slowed to less than 0.03 of its speed", _VISIBLE | {"floor": 0.03}),
     "rays": Variant("the rendered colours of the rays, exactly", _RAYS | {"num_representatives": FINE}),
     "rays-8": Variant("the rendered colours through the 8 heaviest samples", _RAYS | {"num_representatives": 8}),
 }
@@ -60,7 +61,7 @@ class Rays(Study):
     name: ClassVar[str] = "rays"
 
     data: tuple[Path, ...]  # Folders of Blender scenes.
-    variants: tuple[str, ...] = ("heaviest", "visible", "power 0.7")  # What to train beside the plain NeRF.
+    variants: tuple[str, ...] = ("heaviest", "visible", "floor 0.03")  # What to train beside the plain NeRF.
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")  # Optimisers to train with.
     seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
     downscale_factors: tuple[int, ...] = (8, 4, 2, 2)  # Images are shrunk by them, those of each scene by its own.
