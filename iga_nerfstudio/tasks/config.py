@@ -26,8 +26,9 @@ class TaskAdjustmentConfig(AdjustmentSettings):
 class OptimizerConfig:
     """What turns gradients into steps."""
 
-    kind: Literal["muon", "adam", "sgd"] = "muon"
-    """Muon on weight matrices with Adam on the rest, Adam, or plain gradient descent."""
+    kind: Literal["muon", "adam", "soap", "sgd"] = "muon"
+    """Muon on weight matrices with Adam on the rest, Adam, SOAP (from the package pytorch-optimizer), or plain gradient
+    descent."""
     lr: float | None = None
     """Learning rate; one that suits the optimiser and the network if not given."""
     adam_lr: float = 1e-3

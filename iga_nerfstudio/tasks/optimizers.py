@@ -16,7 +16,7 @@ from iga_nerfstudio.tasks.config import OptimizerConfig, ScheduleConfig
 
 # Rates that did best in first trials, for networks of ReLUs and for those of sines, Gaussians and wavelets, which want
 # a far smaller one: their frequency multiplies every step.
-_RATES = {"muon": (4e-2, 3e-3), "adam": (5e-3, 1e-3), "sgd": (1e-1, 1e-2)}
+_RATES = {"muon": (4e-2, 3e-3), "soap": (2e-2, 3e-3), "adam": (5e-3, 1e-3), "sgd": (1e-1, 1e-2)}
 _RELU_NETWORKS = ("relu", "pe", "fourier")
 
 
@@ -67,11 +67,29 @@ def build_optimizer(config: OptimizerConfig, network: NetworkConfig, module: nn.
     if config.kind == "sgd":
         return SGD(module.parameters(), lr=rate, momentum=used)
     if config.momentum is not None:
-        raise ValueError(f"optimizer.momentum={used} has no meaning for adam. Leave it out, or use muon or sgd.")
+        raise ValueError(
+            f"optimizer.momentum={used} has no meaning for {config.kind}. Leave it out, or use muon or sgd."
+        )
     parameters = list(module.parameters())
+    if config.kind == "soap":
+        return _soap(parameters, rate)
     # One kernel for all parameters: a third of the time for a small network on a CPU. There is none for complex ones.
     fused = not any(p.is_complex() for p in parameters)
     return Adam(parameters, lr=rate, fused=fused)
+
+
+def _soap(parameters: list[nn.Parameter], rate: float) -> Optimizer:
+    """SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al., 2024)."""
+    try:
+        from pytorch_optimizer import SOAP
+    except ImportError:
+        raise ValueError(
+            "optimizer.kind soap needs the package pytorch-optimizer, which is not installed: pip install "
+            "pytorch-optimizer, or use muon."
+        ) from None
+    if any(parameter.is_complex() for parameter in parameters):
+        raise ValueError("optimizer.kind soap takes no complex parameters, which this network has. Use muon or adam.")
+    return SOAP(parameters, lr=rate, weight_decay=0.0)
 
 
 def build_schedule(config: ScheduleConfig, optimizer: Optimizer, num_iterations: int) -> LambdaLR:

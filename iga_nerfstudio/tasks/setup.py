@@ -156,7 +156,7 @@ def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjus
     optimizer = replace(
         config.optimizer,
         lr=learning_rate(config.optimizer, config.network),
-        momentum=None if config.optimizer.kind == "adam" else momentum(config.optimizer),
+        momentum=None if config.optimizer.kind in ("adam", "soap") else momentum(config.optimizer),
     )
     adjustment = config.adjustment
     if adjuster.enabled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["muon", "adam", "sgd"])
+@pytest.mark.parametrize("kind", ["muon", "adam", "soap", "sgd"])
 @pytest.mark.parametrize("batches", [{}, {"patches_per_batch": 10}, {"grouping": "axes", "patch_size": None}])
 @pytest.mark.parametrize("adjustment", [{"representative": "random"}, {"refresh_interval": 3}, {"enabled": False}])
 def test_a_resumed_run_is_the_uninterrupted_one(
@@ -222,6 +223,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
         ({"network": NetworkConfig("pe", batch_norm=True)}, r"--adjustment\.enabled False"),
         ({"optimizer": OptimizerConfig(lr=-1.0)}, "must be a positive, finite learning rate"),
         ({"optimizer": OptimizerConfig("adam", momentum=0.9)}, "has no meaning for adam"),
+        ({"optimizer": OptimizerConfig("soap", momentum=0.9)}, "has no meaning for soap"),
+        ({"optimizer": OptimizerConfig("soap"), "network": NetworkConfig("complex_wire")}, "takes no complex param"),
         ({"optimizer": OptimizerConfig("sgd", momentum=1.0)}, r"\[0, 1\), got 1"),
         ({"schedule": ScheduleConfig(factor=0.0)}, "factor=0"),
         ({"schedule": ScheduleConfig(drop_at=2.0)}, "drop_at=2"),
@@ -279,7 +282,18 @@ def test_rates_and_rules_suit_optimiser_and_network() -> None:
         OptimizerConfig("muon"), NetworkConfig("siren")
     )
     assert learning_rate(OptimizerConfig("adam", 0.25), NetworkConfig("siren")) == 0.25
-    assert [balance_rule(OptimizerConfig(kind)) for kind in ("muon", "adam", "sgd")] == ["adam", "adam", "sgd"]
+    assert [balance_rule(OptimizerConfig(kind)) for kind in ("muon", "soap", "adam", "sgd")] == [
+        "adam",
+        "adam",
+        "adam",
+        "sgd",
+    ]
+
+
+def test_soap_without_its_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    with pytest.raises(ValueError, match="pip install pytorch-optimizer"):
+        build_optimizer(OptimizerConfig("soap"), NetworkConfig(), torch.nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(
