@@ -45,7 +45,8 @@ class Spectrum:
         values = self.eigenvalues.clone()
         if self.target == self.target:  # not NaN
             balanced = slice(self.start - 1, self.end)
-            values[balanced] *= ((self.target / values[balanced]) ** self.power).clamp_min(self.floor)
+            brought = self.target**self.power * values[balanced] ** (1 - self.power)
+            values[balanced] = torch.maximum(brought, self.floor * values[balanced])
         return values
 
 

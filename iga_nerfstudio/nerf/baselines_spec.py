@@ -18,9 +18,10 @@ _METADATA: dict[str, Any] = {
 _PRESETS: dict[str, dict[str, Any]] = {
     "blender": {
         "@apply": [{"dataset": "blender"}],
-        "@description": "The paper's kernel.",
+        "@description": "The paper's kernel and balance.",
         "pipeline.datamanager.dataparser": "blender-data",
         "pipeline.model.adjustment.kernel_of": "samples",
+        "pipeline.model.adjustment.floor": 0.0,
     },
     "blender-ficus": {
         "@apply": [{"dataset": "blender", "scene": "ficus"}],

@@ -17,7 +17,7 @@ from nerfstudio.plugins.types import MethodSpecification
 
 from iga_nerfstudio.nerf.datamanager import IGANerfDataManagerConfig, SingleImagePixelSamplerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
-from iga_nerfstudio.nerf.model import IGANerfModelConfig
+from iga_nerfstudio.nerf.model import AdjustmentConfig, IGANerfModelConfig
 from iga_nerfstudio.nerf.nerfacto import IGANerfactoModelConfig
 from iga_nerfstudio.nerf.optimizers import MuonOptimizerConfig
 from iga_nerfstudio.nerf.pipeline import IGANerfPipelineConfig
@@ -58,6 +58,10 @@ iga_nerf_muon = MethodSpecification(
     config=replace(
         copy.deepcopy(_paper),
         method_name="iga-nerf-muon",
+        # Muon finds the shape of a scene as soon without a floor, and detail sooner.
+        pipeline=replace(
+            copy.deepcopy(_paper.pipeline), model=IGANerfModelConfig(adjustment=AdjustmentConfig(floor=0.0))
+        ),
         optimizers={
             "fields": {
                 "optimizer": MuonOptimizerConfig(),

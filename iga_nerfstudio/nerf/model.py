@@ -36,6 +36,9 @@ class AdjustmentConfig(RayAdjustmentConfig):
 
     granularity: Literal["ray", "sample"] = "ray"
     """What is adjusted: the gradient of the rendered ray colours, or of every sample's raw outputs."""
+    floor: float = field(default=0.03, metadata={"earlier": 0.0})
+    """No balanced pattern of the residual is slowed to less than that share of its speed, in [0, 1). 0 is the paper's:
+    in short trainings and at small learning rates it finds the shape of a scene late."""
     kernel_of: Literal["samples", "visible", "rays"] = "visible"  # type: ignore[assignment]
     """What the kernel is of: the representatives' readouts times the opacity of their rays ("visible"), by which rays
     that see nothing have no part in it, and what teaches them emptiness is left as it is; the readouts alone, as in the

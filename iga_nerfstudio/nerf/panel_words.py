@@ -65,10 +65,11 @@ def _balance(spectrum: Spectrum) -> str:
         return "The latest step was left unadjusted."
     way = "brought" if spectrum.power == 1 else f"brought {spectrum.power:.0%} of the way, on a logarithmic scale,"
     apart, still_apart = (float(values[0] / values[-1]) for values in (before, after))
-    now = "go at one speed" if spectrum.power == 1 else f"are {_short(still_apart)} times as fast"
+    now = "go at one speed" if still_apart < 1.01 else f"are {_short(still_apart)} times as fast"
+    least = f", none slowed to less than {spectrum.floor:.0%} of its speed" if spectrum.floor else ""
     return (
         f"**{len(before)} eigenvalues** between {_short(before[0])} and {_short(before[-1])} are {way} to "
-        f"{_short(spectrum.target)}: patterns learned {_short(apart)} times as fast as others now {now}."
+        f"{_short(spectrum.target)}{least}: patterns learned {_short(apart)} times as fast as others now {now}."
     )
 
 

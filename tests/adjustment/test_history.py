@@ -60,6 +60,15 @@ def test_a_power_shows_in_the_spectrum_after() -> None:
     assert torch.allclose(history.spectra[0].rebalanced[:3], torch.full((3,), spectrum.target))
 
 
+def test_a_floor_shows_in_the_spectrum_after() -> None:
+    history = SpectrumHistory()
+    trained(1, history, floor=0.9)
+    (spectrum,) = history.spectra
+    before, after = spectrum.eigenvalues[:3], spectrum.rebalanced[:3]
+    assert torch.allclose(after, (0.9 * before).clamp(min=spectrum.target))
+    assert after[0] > 1.01 * spectrum.target
+
+
 def test_without_a_transform_nothing_is_rebalanced() -> None:
     spectrum = Spectrum(1, 1, 2, torch.tensor([3.0, 2.0, 0.0]), float("nan"), 1.5, 1)
     assert torch.equal(spectrum.rebalanced, spectrum.eigenvalues)

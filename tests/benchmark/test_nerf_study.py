@@ -148,7 +148,7 @@ def test_truth_and_rendering_are_found_in_every_methods_pictures(tmp_path: Path)
 
 
 def test_scenes_of_the_paper_have_their_settings() -> None:
-    samples = {"--pipeline.model.adjustment.kernel-of": "samples"}
+    samples = {"--pipeline.model.adjustment.kernel-of": "samples", "--pipeline.model.adjustment.floor": 0}
     assert scene_settings("ficus") == {"--pipeline.model.adjustment.end": 30} | samples
     others = ("ship", "materials", "chair", "hotdog", "drums", "mic", "lego")
     assert all(scene_settings(scene) == {"--pipeline.model.adjustment.end": 25} | samples for scene in others)

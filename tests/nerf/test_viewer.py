@@ -257,8 +257,8 @@ def test_figures_without_anything_to_show_are_empty() -> None:
     assert [line.name for line in spectrum_figure(failed).data] == ["before", "after"]
 
 
-def spectrum(values: list[float], start: int = 1, target: float = 16.0, power: float = 1.0) -> Spectrum:
-    return Spectrum(7, start, len(values) - 1, torch.tensor(values), target, 3.44, 0, power)
+def spectrum(values: list[float], start: int = 1, target: float = 16.0, **balance: float) -> Spectrum:
+    return Spectrum(7, start, len(values) - 1, torch.tensor(values), target, 3.44, 0, **balance)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +273,11 @@ def spectrum(values: list[float], start: int = 1, target: float = 16.0, power: f
             spectrum([4096.0, 256.0, 16.0, 16.0], start=2, power=0.5),
             "**2 eigenvalues** between 256 and 16 are brought 50% of the way, on a logarithmic scale, to 16: patterns "
             "learned 16 times as fast as others now are 4 times as fast.",
+        ),
+        (
+            spectrum([4096.0, 256.0, 32.0, 16.0], floor=0.03),
+            "**3 eigenvalues** between 4.1e3 and 32 are brought to 16, none slowed to less than 3% of its speed: "
+            "patterns learned 128 times as fast as others now are 7.7 times as fast.",
         ),
         (spectrum([2.0, 1.0, 0.0], target=float("nan")), "The latest step was left unadjusted."),
         (None, "No step has been adjusted yet."),

@@ -55,7 +55,7 @@ def _model(**settings: object) -> Options:
     return {f"--pipeline.model.{name.replace('_', '-')}": value for name, value in settings.items()}
 
 
-_KERNEL = "--pipeline.model.adjustment.kernel-of"
+_KERNEL, _FLOOR = "--pipeline.model.adjustment.kernel-of", "--pipeline.model.adjustment.floor"
 _DECAY = "--optimizers.fields.scheduler.decay-steps"
 _RAYS = "--pipeline.datamanager.train-num-rays-per-batch"
 _WHITE = _model(background_color="white")
@@ -80,15 +80,16 @@ _SMALL_NERFACTO = (
     | {_RAYS: 1024}
 )
 
-_VISIBLE: Options = {_KERNEL: "visible"}
+# What the methods do unless told otherwise, said so that a changed default is another training.
+_OURS: Options = {_KERNEL: "visible", _FLOOR: 0.03}
 _NERF = Method("iga-nerf", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)
 
 METHODS: dict[str, Method] = {
-    **_pair(replace(_NERF, options=_VISIBLE)),
+    **_pair(replace(_NERF, options=_OURS)),
     # The paper's kernel.
-    "iga-nerf-paper": replace(_NERF, options={_KERNEL: "samples"}),
-    **_pair(replace(_NERF, name="iga-nerf-muon", options=_VISIBLE)),
-    **_pair(Method("iga-nerf-tiny", panels=3, decay_steps=_DECAY)),
+    "iga-nerf-paper": replace(_NERF, options={_KERNEL: "samples", _FLOOR: 0.0}),
+    **_pair(replace(_NERF, name="iga-nerf-muon", options=_OURS | {_FLOOR: 0.0})),
+    **_pair(Method("iga-nerf-tiny", _OURS, panels=3, decay_steps=_DECAY)),
     "vanilla-nerf": Method("vanilla-nerf", _WHITE | {_RAYS: 1024}, _FEW_SAMPLES, panels=3, rendering=2),
     "iga-nerfacto": Method("iga-nerfacto", _NERFACTO, _SMALL_NERFACTO),
     "iga-nerfacto-table": Method("iga-nerfacto", _NERFACTO | _TABLE, _SMALL_NERFACTO),
