@@ -455,6 +455,17 @@ class InductiveGradientAdjuster:
         return transform
 
     def _outcome(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
+        n, count = len(inputs[0]), eigenpairs_needed(self.end, self.rule)
+        if shares is None:
+            return self._outcome_of_all(inputs, shares)
+        taking_part = shares.reshape(n, -1).any(dim=1).nonzero()[:, 0]
+        if not count <= len(taking_part) < n:
+            return self._outcome_of_all(inputs, shares)
+        # Shares of zero are rows of zeros in the kernel and in its eigenvectors: the others are all that it takes.
+        made = self._outcome_of_all(tuple(values[taking_part] for values in inputs), shares[taking_part])
+        return replace(made, transform=made.transform and made.transform.among(taking_part, n))
+
+    def _outcome_of_all(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
         with record_function(PARTS["kernel"]):
             kernel = self._entk(inputs, shares)
         made = _Outcome((kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square())

@@ -162,6 +162,17 @@ class SpectralTransform:
         """The same on another device."""
         return SpectralTransform(self.vectors.to(device), self.coefficients.to(device), self.target.to(device))
 
+    def among(self, places: Tensor, n: int) -> SpectralTransform:
+        """The same transform of some groups among n, the others of which it leaves as they are.
+
+        Args:
+            places: Where among the n its groups are, ``(m,)``.
+            n: Number of all groups.
+        """
+        vectors = self.vectors.new_zeros(n, self.rank)
+        vectors[places] = self.vectors
+        return SpectralTransform(vectors, self.coefficients, self.target)
+
     @property
     def rank(self) -> int:
         """Number of balanced eigenvectors, k."""

@@ -37,6 +37,9 @@ def sum_of_colours(outputs: Tensor) -> Tensor:
 
 READOUTS = {"activated": sum_of_sigmoids, "logits": sum_of_logits, "colours": sum_of_colours}
 
+# Opacity below which a ray sees nothing.
+EMPTY = 1e-2
+
 RayRepresentative = Literal["largest_weight", "random", "middle"]
 
 
@@ -108,11 +111,13 @@ def shares_of(kernel_of: str, chosen: Chosen, weights: Tensor) -> Tensor | None:
         weights: The rays' rendering weights, ``(n, p)``; their sums are opacities.
 
     Returns:
-        ``(n, m)``, or ``(n,)`` for one representative a ray; None if all count alike.
+        ``(n, m)``, or ``(n,)`` for one representative a ray, zero for rays that see nothing; None if all count alike.
     """
     if kernel_of == "samples":
         return chosen.weights
     opacity = weights.sum(-1)
+    # Their part in the kernel would be of the order of rounding; rows of zeros are left out of its computation.
+    opacity = opacity * (opacity >= EMPTY)
     return opacity if chosen.weights is None else chosen.weights * opacity[:, None]
 
 

@@ -188,6 +188,34 @@ def test_per_sample_kernel_gives_the_same_step():
     assert torch.allclose(*found, rtol=1e-8)
 
 
+@pytest.mark.parametrize("points", [(), (3,)])
+@pytest.mark.parametrize("empty", [5, 14, 15, 20])
+def test_groups_of_no_share_have_no_part_in_the_kernel_nor_in_its_cost(points, empty, monkeypatch):
+    """20 groups, of which some count nothing, against the kernel of all of them; 6 eigenpairs need 6 others."""
+    net = network()
+    inputs = torch.rand(20, *points, 2, dtype=torch.float64)
+    shares = torch.rand(20, *points, dtype=torch.float64) + 0.1
+    shares[torch.randperm(20)[:empty]] = 0
+    adjuster = InductiveGradientAdjuster(net, Rays(4), 5, representative="largest_weight", eigen_method="dense")
+    sizes = []
+    entk = adjuster_module.layerwise_entk
+    monkeypatch.setattr(
+        adjuster_module, "layerwise_entk", lambda *args, **kw: sizes.append(len(args[1][0])) or entk(*args, **kw)
+    )
+    transform = adjuster.transform_for(20, lambda: ((inputs,), shares), inputs.device)
+    assert sizes == [20 - empty if empty <= 14 else 20]
+    if empty == 20:
+        assert transform is None
+        return
+    values, vectors = torch.linalg.eigh(layerwise_entk(net, (inputs,), adjuster.readout, shares))
+    values, vectors = values.flip(0), vectors.flip(1)
+    last = min(5, 19 - empty)  # beyond the rank nothing is balanced
+    factors = torch.ones_like(values)
+    factors[:last] = values[last] / values[:last]
+    assert torch.allclose(transform.dense(), (vectors * factors) @ vectors.T, atol=1e-9)
+    assert transform.vectors.shape[0] == 20
+
+
 def test_kernel_is_refreshed_at_its_interval(monkeypatch):
     calls = []
     original = adjuster_module.layerwise_entk
