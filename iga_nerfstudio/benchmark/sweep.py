@@ -31,14 +31,8 @@ Outcome = dict[str, Any]
 
 # Settings that name places and times, or ask for another run beside this one, and decide nothing.
 PLACES = (
-    "compare",
-    "deadline",
-    "output_dir",
-    "cache_dir",
-    "experiment_name",
-    "timestamp",
-    "relative_log_dir",
-    "relative_model_dir",
+    *("compare", "deadline", "output_dir", "cache_dir", "experiment_name", "timestamp"),
+    *("relative_log_dir", "relative_model_dir"),
 )
 # Letters of a key in a record's file name.
 _SHORT = 12

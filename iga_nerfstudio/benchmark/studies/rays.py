@@ -89,12 +89,9 @@ class Rays(Study):
     def trainings(self) -> Iterator[Training]:
         """Every variant on every scene under every optimiser with every seed."""
         scenes = zip(self.data, self.downscale_factors, strict=True)
-        for (scene, factor), optimizer, variant, seed in product(scenes, self.optimizers, self.names(), self.seeds):
+        names = dict.fromkeys(("plain", *self.variants))
+        for (scene, factor), optimizer, variant, seed in product(scenes, self.optimizers, names, self.seeds):
             yield self.training(scene, factor, optimizer, variant, seed)
-
-    def names(self) -> dict[str, None]:
-        """The variants, plain among them."""
-        return dict.fromkeys(("plain", *self.variants))
 
     def training(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str, seed: int) -> Training:
         """One training."""
@@ -124,11 +121,16 @@ class Rays(Study):
         return replace(config, optimizers={"fields": fields})
 
     def step_costs(self) -> dict[str, float]:
-        """Seconds of a step of each variant over those of a plain one, timed alternately."""
+        """Seconds of a step of each variant over those of a plain one, timed alternately after a fifth of a training:
+        at first no ray is empty, and later on more of them are."""
         from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 
         first = (self.data[0], self.downscale_factors[0], self.optimizers[0])
-        steps = {variant: NerfTraining(self.config(*first, variant), "cpu", 0).step for variant in self.names()}
+        names = ("plain", *self.variants)
+        steps = {variant: NerfTraining(self.config(*first, variant), "cpu", 0).step for variant in names}
+        for step in steps.values():
+            for _ in range(self.max_num_iterations // 5):
+                step()
         return step_costs(steps, "plain", self.rounds)
 
     @classmethod
