@@ -170,7 +170,7 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
-        variants = dict.fromkeys(RATES, ("plain", "visible"))
+        variants = {"adam": ("plain", "floor 0.03"), "muon": ("plain", "visible")}  # what the methods do
         return gains_rows("NeRF", "scene", figures["trainings"], "psnr", "scene", variants)
 
 
