@@ -17,6 +17,7 @@ from iga_nerfstudio.benchmark.cost.timing import step_costs
 from iga_nerfstudio.benchmark.curves import mean_curve, to_quality
 from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
+from iga_nerfstudio.benchmark.studies.variants import Variant
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
 from iga_nerfstudio.benchmark.tables import differences, finished, gain, gains_rows, grouped, spread, table, those
@@ -31,14 +32,6 @@ COARSE = 24
 FINE = 2 * COARSE + 1
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A choice of the kernel: in words, and what it changes in the adjustment."""
-
-    meaning: str
-    changes: dict[str, Any]
-
-
 _PAPER = {"kernel_of": "samples", "power": 1.0, "floor": 0.0}
 _VISIBLE, _RAYS = _PAPER | {"kernel_of": "visible"}, _PAPER | {"kernel_of": "rays"}
 # Each says all that it depends on: its trainings stay those of a variant when a default changes.
@@ -51,7 +44,6 @@ VARIANTS = {
     "rays": Variant("the rendered colours of the rays, exactly", _RAYS | {"num_representatives": FINE}),
     "rays-8": Variant("the rendered colours through the 8 heaviest samples", _RAYS | {"num_representatives": 8}),
 }
-RATES: dict[OptimizerKind, float] = {"adam": 3e-3, "muon": 2e-2}
 
 
 @dataclass(frozen=True)
@@ -63,6 +55,7 @@ class Rays(Study):
     data: tuple[Path, ...]  # Folders of Blender scenes.
     variants: tuple[str, ...] = ("heaviest", "visible", "floor 0.03")  # What to train beside the plain NeRF.
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")  # Optimisers to train with.
+    rates: tuple[float, ...] = (3e-3, 2e-2)  # Learning rate of each.
     seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
     downscale_factors: tuple[int, ...] = (8, 4, 2, 2)  # Images are shrunk by them, those of each scene by its own.
     test_skip: int = 3  # Every that many test views are evaluated.
@@ -79,9 +72,10 @@ class Rays(Study):
             raise ValueError(
                 f"Name at least one seed and one optimizer, and variants of {', '.join(VARIANTS)}; got {self.variants}."
             )
-        if len(self.data) != len(self.downscale_factors) or not self.data:
+        if len(self.data) != len(self.downscale_factors) or len(self.optimizers) != len(self.rates) or not self.data:
             raise ValueError(
-                f"Give every scene its factor: got {len(self.data)} scenes, {len(self.downscale_factors)} factors."
+                f"Give every scene its factor and every optimizer its rate: got {len(self.data)} scenes, "
+                f"{self.downscale_factors}, {self.optimizers}, {self.rates}."
             )
         trainings = train(list(self.trainings()))
         return {"trainings": trainings, "step_costs": self.step_costs()}
@@ -113,9 +107,10 @@ class Rays(Study):
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **VARIANTS[variant].changes)
+        rate = self.rates[self.optimizers.index(optimizer)]
         source = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
         fields = {
-            "optimizer": replace(source.optimizers["fields"]["optimizer"], lr=RATES[optimizer]),
+            "optimizer": replace(source.optimizers["fields"]["optimizer"], lr=rate),
             "scheduler": PowerDecaySchedulerConfig(decay_rate=0.03, decay_steps=self.max_num_iterations),
         }
         return replace(config, optimizers={"fields": fields})
@@ -146,9 +141,10 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
 {meanings}
 """
         ]
+        pairs = list(zip(figures["optimizers"], figures["rates"], strict=True))
         for scene in figures["data"]:
             runs = those(figures["trainings"], scene=scene)
-            parts += [f"### {scene}\n", *(_table(figures, runs, optimizer) for optimizer in figures["optimizers"])]
+            parts += [f"### {scene}\n", *(_table(figures, runs, *pair) for pair in pairs)]
             parts.append(f"![{scene}: gain in test PSNR over steps]({stem}_{scene}_gains.png)\n")
         return "\n".join([*parts, _words(figures), _empty(figures)])
 
@@ -171,10 +167,12 @@ samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figur
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
         variants = {"adam": ("plain", "floor 0.03"), "muon": ("plain", "visible")}  # what the methods do
+        if set(figures["optimizers"]) != set(variants):
+            return []
         return gains_rows("NeRF", "scene", figures["trainings"], "psnr", "scene", variants)
 
 
-def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind) -> str:
+def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, rate: float) -> str:
     runs = those(runs, optimizer=optimizer)
     plain = those(runs, variant="plain")
     base = mean_curve(plain)
@@ -190,7 +188,7 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind) 
         )
     head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "step / plain")
     return (
-        f"{optimizer.capitalize()}, learning rate {RATES[optimizer]:g}:\n\n"
+        f"{optimizer.capitalize()}, learning rate {rate:g}:\n\n"
         f"{table((*head, 'steps to quality', 'seconds to quality'), rows)}"
     )
 
@@ -267,6 +265,6 @@ def empty_rays(training: NerfTraining) -> tuple[float, float, float, float]:
 
 
 PRESETS = {
-    "smoke": Rays(tyro.MISSING, ("heaviest",), ("adam",), (42,), (1,), 2, 64, 3, 16, 6, 2, 1),
+    "smoke": Rays(tyro.MISSING, ("heaviest",), ("adam",), (3e-3,), (42,), (1,), 2, 64, 3, 16, 6, 2, 1),
     "cpu": Rays(tyro.MISSING),
 }
