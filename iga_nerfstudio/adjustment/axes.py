@@ -172,7 +172,7 @@ class AxesAdjuster:
 
     @property
     def floor(self) -> float:
-        """As the adjuster's."""
+        """Least factor of a balanced direction."""
         return self._first.floor
 
     @property
