@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -68,7 +69,7 @@ def _trainings(figures: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def provenance() -> dict[str, Any]:
     """Commit, machine, versions, time and command of this process."""
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": commit() or "unknown",
         "uncommitted_changes": uncommitted_changes(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
