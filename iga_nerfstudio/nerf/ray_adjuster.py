@@ -116,7 +116,7 @@ def shares_of(kernel_of: str, chosen: Chosen, weights: Tensor) -> Tensor | None:
     if kernel_of == "samples":
         return chosen.weights
     opacity = weights.sum(-1)
-    # Their part in the kernel would be of the order of rounding; rows of zeros are left out of its computation.
+    # A ray of less would have a ten-thousandth in the kernel; rows of zeros are left out of its computation.
     opacity = opacity * (opacity >= EMPTY)
     return opacity if chosen.weights is None else chosen.weights * opacity[:, None]
 

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio import SpectralTransform, layerwise_entk, leading_eigenpairs, sum_of_sigmoids
+from iga_nerfstudio.adjustment import Chosen
 from iga_nerfstudio.nerf.field import IGANerfField
+from iga_nerfstudio.nerf.ray_adjuster import shares_of
 from tests.nerf.conftest import train
 
 
@@ -265,6 +267,17 @@ def test_a_kernel_of_rays_is_that_of_their_rendered_colours(make_pipeline, backg
     ).double()
     expected = torch.linalg.eigvalsh(jacobian @ jacobian.T).flip(0)[:7]
     assert torch.allclose(model.adjuster.diagnostics.eigenvalues.double(), expected, rtol=1e-3, atol=1e-6 * expected[0])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rays_that_see_nothing_have_no_share_and_no_others_have_more_than_their_opacity(count):
+    weights = torch.tensor([[0.004, 0.005, 0.0], [0.4, 0.5, 0.0], [0.0, 0.0, 0.0], [0.01, 0.0, 0.0]])
+    opacity = torch.tensor([0.0, 0.9, 0.0, 0.01])
+    own = None if count == 1 else torch.tensor([[0.5, 0.5]]).expand(4, 2)
+    chosen = Chosen(torch.zeros(4, count, dtype=torch.long), own)
+    shares = shares_of("visible", chosen, weights)
+    assert torch.allclose(shares, opacity if count == 1 else 0.5 * opacity[:, None].expand(4, 2))
+    assert shares_of("samples", chosen, weights) is own
 
 
 def test_a_kernel_of_rays_does_not_go_with_adjusted_samples(make_pipeline):
