@@ -164,7 +164,7 @@ class TestGrouping:
         assert (configs["axes, few"].adjustment.end, configs["axes, few"].adjustment.power) == (10, 0.4)
         text = Grouping.section(figures, "grouping")
         assert "- Muon, axes against Muon, patches: pe +2.50 ± 0.00 (4 of 4) dB." in text
-        assert "| pe | Muon, axes | 23.50 ± 0.00 |" in text
+        assert "| pe | Muon, axes | 0.02 | 23.50 ± 0.00 |" in text
         Grouping.draw(figures, tmp_path / "grouping")
         assert (tmp_path / "grouping_curves.png").stat().st_size > 5_000
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from nerfstudio.engine.optimizers import Optimizers
@@ -46,9 +48,11 @@ def test_eps_reaches_adam() -> None:
     assert not torch.equal(layers[0].bias, layers[1].bias)
 
 
-def test_the_muon_preset_differs_in_the_optimiser_alone() -> None:
-    adam, muon = iga_nerf.config, iga_nerf_muon.config
+def test_the_muon_preset_differs_in_the_optimiser_and_has_no_floor() -> None:
+    adam, muon = iga_nerf.config, copy.deepcopy(iga_nerf_muon.config)
     assert muon.method_name == "iga-nerf-muon"
+    assert (adam.pipeline.model.adjustment.floor, muon.pipeline.model.adjustment.floor) == (0.03, 0.0)
+    muon.pipeline.model.adjustment.floor = 0.03
     assert muon.pipeline == adam.pipeline
     optimiser = muon.optimizers["fields"]["optimizer"].setup(list(NeRFMLP().parameters()))
     assert isinstance(optimiser, MuonWithAdam)
