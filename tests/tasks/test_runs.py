@@ -134,7 +134,8 @@ def test_a_folder_that_is_deleted_meanwhile_gets_the_results(
     def step_and_delete(self: trainer_module.Trainer) -> None:
         step(self)
         if self.record.steps == 4:
-            shutil.rmtree(the_run(tmp_path / "out"))
+            # Moved away first: TensorBoard's thread may write into the folder while it is emptied.
+            shutil.rmtree(the_run(tmp_path / "out").rename(tmp_path / "deleted"))
 
     monkeypatch.setattr(trainer_module.Trainer, "step", step_and_delete)
     assert iga_image("--data", photo, "--output-dir", tmp_path / "out", *QUICK) == 0

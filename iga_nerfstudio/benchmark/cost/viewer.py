@@ -66,7 +66,8 @@ class Viewer(Study):
                             client = pool.submit(watch, f"ws://{LOOPBACK}:{port}", until)
                             time.sleep(REST)
                             watched.append(self.count(log))
-                            frames = frames or client.result()
+                            received = client.result()
+                        frames = frames or received
                 finally:
                     training.terminate()
         if not frames:
