@@ -77,6 +77,35 @@ def test_kernel_and_eigenpairs_are_those_of_the_cpu(n: int) -> None:
     assert (residuals <= (2 * TOLERANCE * values).clamp_min(n * 1e-7 * values[0])).all()
 
 
+def test_replayed_kernels_are_those_of_the_weights_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    """A CUDA graph reads parameters where they are; other shapes and settings are recorded anew."""
+    net = network().cuda()
+    slow = copy.deepcopy(net)
+    adjusters = [
+        InductiveGradientAdjuster(one, Patches((32, 32), 2), end=10, cuda_graph=graph)
+        for one, graph in ((net, True), (slow, False))
+    ]
+    optimisers = [torch.optim.Adam(one.parameters(), 1e-2) for one in (net, slow)]
+    coordinates = torch.rand(1024, 2, generator=torch.Generator().manual_seed(3)).cuda()
+    target = torch.rand(1024, 3, generator=torch.Generator().manual_seed(4)).cuda()
+    for step in range(12):
+        found = []
+        for one, adjuster, optimiser in zip((net, slow), adjusters, optimisers, strict=True):
+            if step == 6:
+                adjuster.reconfigure(end=5)
+            grouping = Patches((32, 32), 4) if step in (8, 9) else None
+            optimiser.zero_grad()
+            loss = mse_loss(adjuster(one(coordinates), coordinates, target, grouping=grouping), target)
+            loss.backward()
+            optimiser.step()
+            found.append(adjuster.diagnostics.eigenvalues.clone())
+            assert adjuster.diagnostics.adjusted
+        assert torch.allclose(*found, rtol=1e-2)
+        slow.load_state_dict(net.state_dict())
+    assert adjusters[0]._replay._graph is not None
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("kind", ["adam", "muon"])
 def test_an_image_is_learned_sooner(kind: str) -> None:
     network = NetworkConfig("pe", hidden_dim=64, hidden_layers=3)

@@ -14,7 +14,13 @@ from torch.profiler import record_function
 
 from iga_nerfstudio.adjustment.choice import Choice
 from iga_nerfstudio.adjustment.diagnostics import Diagnostics, Reason
-from iga_nerfstudio.adjustment.eigen import EigenSolverError, KernelNotFiniteError, leading_eigenpairs
+from iga_nerfstudio.adjustment.eigen import (
+    EigenSolverError,
+    KernelNotFiniteError,
+    KrylovSpace,
+    begin_space,
+    leading_eigenpairs,
+)
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
 from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.limits import (
@@ -26,6 +32,7 @@ from iga_nerfstudio.adjustment.limits import (
 from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 from iga_nerfstudio.adjustment.rebalance import PARTS, Rebalance
+from iga_nerfstudio.adjustment.replay import Replay
 from iga_nerfstudio.adjustment.representatives import BY_RESIDUAL, Chosen, validate_representative
 from iga_nerfstudio.adjustment.transform import (
     DegenerateKernelError,
@@ -104,6 +111,8 @@ class InductiveGradientAdjuster:
         enabled: Whether to adjust at all; may be changed between steps, like others, by :meth:`reconfigure`.
         seed: Seed of the random representatives. The global random state is never touched.
         gather: Under torch.distributed, whether the kernel is that of all processes' representatives; see below.
+        cuda_graph: On a GPU, record the kernel's operations once and replay them, which takes a fraction of the time.
+            For networks that do the same at every call: what their code decides in Python stays as it was then.
 
     Raises:
         ValueError: If a setting is invalid, ``end`` asks for more eigenvalues than the grouping has groups, or
@@ -141,6 +150,7 @@ class InductiveGradientAdjuster:
         enabled: bool = True,
         seed: int = 0,
         gather: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         validate_balance(start, end, rule)
         validate_power(power)
@@ -185,12 +195,14 @@ class InductiveGradientAdjuster:
         self.refresh_interval = refresh_interval
         self.enabled = enabled
         self.gather = gather
+        self.cuda_graph = cuda_graph
         self.diagnostics = Diagnostics()
         self._choice = Choice(seed)
         self._transform: SpectralTransform | None = None
         self._settings_changed = False
         self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
         self._network_checked = False
+        self._replay: Replay[tuple[Tensor, KrylovSpace | None]] = Replay()
         self._largest_kernel = 0  # whose size was seen to fit
 
     def reconfigure(
@@ -456,7 +468,8 @@ class InductiveGradientAdjuster:
 
     def _outcome(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
         n, count = len(inputs[0]), eigenpairs_needed(self.end, self.rule)
-        if shares is None:
+        # What that saves a GPU is less than waiting for the shares.
+        if shares is None or shares.device.type != "cpu":
             return self._outcome_of_all(inputs, shares)
         taking_part = shares.reshape(n, -1).any(dim=1).nonzero()[:, 0]
         if not count <= len(taking_part) < n:
@@ -467,12 +480,12 @@ class InductiveGradientAdjuster:
 
     def _outcome_of_all(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
         with record_function(PARTS["kernel"]):
-            kernel = self._entk(inputs, shares)
+            kernel, space = self._entk_and_space(inputs, shares)
         made = _Outcome((kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square())
         count = eigenpairs_needed(self.end, self.rule)
         try:
             with record_function(PARTS["eigenpairs"]):
-                values, vectors = leading_eigenpairs(kernel, count, self.eigen_method)
+                values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, space)
             made.eigenvalues = values
             made.transform = SpectralTransform.from_eigenpairs(
                 values,
@@ -490,6 +503,19 @@ class InductiveGradientAdjuster:
         except DegenerateKernelError as error:
             made.reason, made.detail = "beyond_rank", str(error)
         return made
+
+    def _entk_and_space(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
+        """The kernel, and what can be begun of its eigenpairs without waiting for it."""
+        count, tensors = eigenpairs_needed(self.end, self.rule), inputs if shares is None else (*inputs, shares)
+
+        def compute(*tensors: Tensor) -> tuple[Tensor, KrylovSpace | None]:
+            kernel = self._entk(tensors[: len(inputs)], None if shares is None else tensors[-1])
+            return kernel, begin_space(kernel, count, self.eigen_method)
+
+        once = not self._network_checked or self.kernel == "per_sample"
+        if once or not self.cuda_graph or inputs[0].device.type != "cuda":
+            return compute(*tensors)
+        return self._replay(compute, tensors, self.network, (count, self.eigen_method))
 
     def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:
         if self.kernel == "per_sample":

@@ -105,7 +105,8 @@ class AxesAdjuster:
             mean.
         seed: Seed of the random ones.
         settings: What else :class:`~iga_nerfstudio.adjustment.adjuster.InductiveGradientAdjuster` takes: ``start``,
-            ``rule``, ``power``, ``readout``, ``kernel``, ``eigen_method``, ``refresh_interval``, ``enabled``.
+            ``rule``, ``power``, ``readout``, ``kernel``, ``eigen_method``, ``refresh_interval``, ``enabled``,
+            ``cuda_graph``.
 
     Attributes:
         adjusters: Those that make the transforms, by axis; an axis of one cell has none. Each has settings and

@@ -1,8 +1,14 @@
-"""Leading eigenpairs of a symmetric positive semi-definite kernel: dense, or by block Lanczos."""
+"""Leading eigenpairs of a symmetric positive semi-definite kernel: dense, or by block Lanczos.
+
+A CPU pays for arithmetic, a GPU for every operation that it is told to begin. There the space grows by wider blocks,
+what is small is decomposed on the host, and the space is begun without waiting for anything: see :func:`begin_space`.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import get_args
 
 import torch
@@ -13,20 +19,22 @@ from iga_nerfstudio.settings import EigenMethod
 
 logger = logging.getLogger("iga_nerfstudio")
 
-# Vectors that the Krylov space grows by at once. Fewer find more with as many vectors in all, but an eigenvalue that is
-# repeated more often than this is not seen as often as it is there.
-BLOCK = 8
+# Vectors that the Krylov space grows by at once. Fewer find more with as many vectors in all, but an eigenvalue
+# that is repeated more often than this is not seen as often as it is there.
+BLOCK, BLOCK_GPU = 8, 16
 # The space is first looked at when it has this many vectors per pair, beyond one block, then each time it has grown by
-# a third. Each look reads one number back to the host.
-VECTORS_PER_PAIR = 3
+# a third.
+VECTORS_PER_PAIR, VECTORS_PER_PAIR_GPU = 3, 4
 GROWTH = 4 / 3
 # Where it may not grow any further: vectors per pair beyond some, and a share of the kernel's rows.
 MOST_VECTORS_PER_PAIR, MORE_VECTORS, MOST_ROWS = 10, 64, 0.5
 # Largest residual |K v - lambda v| / lambda of an accepted eigenpair. To first order it bounds the error of S_e.
 TOLERANCE = 1e-3
-# Share of the kernel's rows up to which the space's first size is faster than a full decomposition, and the smallest
-# kernel for which it can be (measured on a CPU, kernels of images, signals, shapes and NeRFs).
-PAYS_UP_TO, PAYS_FROM = 0.35, 192
+# Share of the kernel's rows up to which the space's first size is faster than a full decomposition, on a CPU and on a
+# GPU, and the smallest kernel for which it can be (measured on kernels of images, signals, shapes and NeRFs).
+PAYS_UP_TO, PAYS_UP_TO_GPU, PAYS_FROM = 0.35, 0.5, 192
+# Added to a block's Gram matrix, in units of its rounding error: a block may be of lower rank than it is wide.
+SHIFT = 16
 
 
 class KernelNotFiniteError(ValueError):
@@ -37,7 +45,24 @@ class EigenSolverError(RuntimeError):
     """No solver found the eigenpairs of a kernel that is finite."""
 
 
-def leading_eigenpairs(kernel: Tensor, count: int, method: EigenMethod = "auto") -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class KrylovSpace:
+    """What block Lanczos has found of a kernel so far.
+
+    Attributes:
+        basis: Orthonormal rows, ``(most, n)``, the first ``size`` of them filled.
+        images: What the kernel makes of them, likewise.
+        size: Number of vectors.
+    """
+
+    basis: Tensor
+    images: Tensor
+    size: int
+
+
+def leading_eigenpairs(
+    kernel: Tensor, count: int, method: EigenMethod = "auto", space: KrylovSpace | None = None
+) -> tuple[Tensor, Tensor]:
     """The ``count`` largest eigenvalues of a kernel and their eigenvectors.
 
     Args:
@@ -46,6 +71,7 @@ def leading_eigenpairs(kernel: Tensor, count: int, method: EigenMethod = "auto")
         method: ``"dense"`` decomposes the whole kernel. ``"subspace"`` grows a Krylov space by block Lanczos until
             every pair's relative residual is below 1e-3, and decomposes the whole kernel where that would take too
             large a space. ``"auto"`` does so where it pays: large n, few pairs.
+        space: What :func:`begin_space` gave for the same arguments, where that was called before.
 
     Returns:
         Eigenvalues ``(count,)``, descending, and orthonormal eigenvectors ``(n, count)`` as columns, of the
@@ -63,16 +89,37 @@ def leading_eigenpairs(kernel: Tensor, count: int, method: EigenMethod = "auto")
     n = kernel.shape[0]
     if not 1 <= count <= n:
         raise ValueError(f"Asked for {count} eigenpairs of a kernel of size {n}; count must lie in [1, {n}].")
-    if not torch.isfinite(kernel).all():
-        raise KernelNotFiniteError("The kernel holds NaN or infinite entries.")
-    first = VECTORS_PER_PAIR * count + BLOCK
-    iterate = method == "subspace" or (method == "auto" and n >= PAYS_FROM and first <= PAYS_UP_TO * n)
     with full_precision(kernel.device):
-        if iterate:
-            pairs = _lanczos(kernel, count, first)
+        space = space or begin_space(kernel, count, method)
+        if space is not None:
+            pairs = _lanczos(kernel, count, space)
             if pairs is not None:
                 return pairs
+        if not torch.isfinite(kernel).all():
+            raise KernelNotFiniteError("The kernel holds NaN or infinite entries.")
         return _dense(kernel, count)
+
+
+def begin_space(kernel: Tensor, count: int, method: EigenMethod = "auto") -> KrylovSpace | None:
+    """Grow the Krylov space to where it is first looked at, without waiting for a GPU.
+
+    Args:
+        kernel: As for :func:`leading_eigenpairs`, like the others.
+        count: How many pairs are sought.
+        method: How.
+
+    Returns:
+        The space, or None where the whole kernel is to be decomposed.
+    """
+    n, on_gpu = kernel.shape[0], _on_gpu(kernel)
+    first = (VECTORS_PER_PAIR_GPU if on_gpu else VECTORS_PER_PAIR) * count + BLOCK
+    most = int(min(MOST_ROWS * n, MOST_VECTORS_PER_PAIR * count + MORE_VECTORS))
+    pays = n >= PAYS_FROM and first <= (PAYS_UP_TO_GPU if on_gpu else PAYS_UP_TO) * n
+    if method == "dense" or first > most or (method == "auto" and not pays):
+        return None
+    space = KrylovSpace(kernel.new_empty(most, n), kernel.new_empty(most, n), 0)
+    with full_precision(kernel.device):
+        return _grow(kernel, space, first)
 
 
 def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -95,61 +142,87 @@ def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values.flip(0)[:count] - shift, vectors.flip(1)[:, :count].clone()
 
 
-def _lanczos(kernel: Tensor, count: int, first: int) -> tuple[Tensor, Tensor] | None:
+def _lanczos(kernel: Tensor, count: int, space: KrylovSpace) -> tuple[Tensor, Tensor] | None:
     """Block Lanczos with full reorthogonalisation, from fixed pseudo-random vectors; None where it did not converge.
 
     Args:
         kernel: ``(n, n)``.
         count: How many pairs.
-        first: Vectors in the space when it is first looked at.
+        space: What has been found so far.
     """
-    n = kernel.shape[0]
-    most = int(min(MOST_ROWS * n, MOST_VECTORS_PER_PAIR * count + MORE_VECTORS))
-    if first > most:
-        return None
-    last = most // BLOCK * BLOCK
-    look_at = min(first, last)
-    # Rows, so that what has been found so far is contiguous: the basis and what the kernel makes of it.
-    basis, images = kernel.new_empty(most, n), kernel.new_empty(most, n)
-    vectors = torch.linalg.qr(_random_vectors(kernel, BLOCK))[0].T
-    for size in range(BLOCK, last + 1, BLOCK):
-        basis[size - BLOCK : size] = vectors
-        images[size - BLOCK : size] = vectors @ kernel
-        space, mapped = basis[:size], images[:size]
-        if size >= look_at:
-            pairs = _converged_pairs(kernel, space, mapped, count)
-            if pairs is not None:
-                return None if _misses_some(kernel, *pairs) else pairs
-            if size == last:
-                return None
-            look_at = min(int(GROWTH * size), last)
-        vectors = mapped[-BLOCK:]
+    while True:
+        pairs = _converged_pairs(kernel, space, count)
+        if pairs is not None:
+            return None if _misses_some(kernel, *pairs) else pairs
+        grown = _grow(kernel, space, int(GROWTH * space.size))
+        if grown.size == space.size:
+            return None
+        space = grown
+
+
+def _grow(kernel: Tensor, space: KrylovSpace, size: int) -> KrylovSpace:
+    """The space with at least so many vectors, as far as there is room for whole blocks."""
+    block = BLOCK_GPU if _on_gpu(kernel) else BLOCK
+    size = min(-(-size // block), len(space.basis) // block) * block
+    for end in range(space.size + block, size + 1, block):
+        begin = end - block
+        vectors = space.images[begin - block : begin] if begin else _random_vectors(kernel, block).T
+        before = space.basis[:begin]
         # Once leaves what rounding makes of a steep spectrum.
-        for _ in range(2):
-            vectors = vectors - (vectors @ space.T) @ space
-        vectors = torch.linalg.qr(vectors.T)[0].T
-    return None
+        for _ in range(2 if begin else 0):
+            vectors = vectors - (vectors @ before.T) @ before
+        space.basis[begin:end] = vectors = _orthonormal(vectors)
+        # Rows, so that what has been found so far is contiguous.
+        space.images[begin:end] = vectors @ kernel
+    return replace(space, size=size)
+
+
+def _on_gpu(tensor: Tensor) -> bool:
+    return tensor.device.type != "cpu"
+
+
+def _orthonormal(rows: Tensor) -> Tensor:
+    """An orthonormal basis of what some rows span, as rows.
+
+    Householder's way is a launch per row on a GPU: there by the Cholesky factor of their Gram matrix, twice. What that
+    leaves of a block of lower rank is no basis, which the look at the space finds.
+    """
+    if not _on_gpu(rows):
+        return torch.linalg.qr(rows.T)[0].T
+    for shift in (SHIFT * torch.finfo(rows.dtype).eps, 0.0):
+        gram = rows @ rows.T
+        gram.diagonal().add_(gram.diagonal().sum(), alpha=shift)
+        rows = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram).L, rows, upper=False)
+    return rows
 
 
 def _random_vectors(kernel: Tensor, count: int) -> Tensor:
     """Fixed pseudo-random columns, ``(n, count)``."""
-    generator = torch.Generator().manual_seed(kernel.shape[0])
-    return torch.randn(kernel.shape[0], count, generator=generator, dtype=kernel.dtype).to(kernel.device)
+    return _randn(kernel.shape[0], count, kernel.dtype, kernel.device)
 
 
-def _converged_pairs(kernel: Tensor, space: Tensor, mapped: Tensor, count: int) -> tuple[Tensor, Tensor] | None:
+@lru_cache(maxsize=8)
+def _randn(n: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.randn(n, count, generator=torch.Generator().manual_seed(n), dtype=dtype).to(device)
+
+
+def _converged_pairs(kernel: Tensor, space: KrylovSpace, count: int) -> tuple[Tensor, Tensor] | None:
     """Rayleigh-Ritz: the leading pairs of the kernel within a space, if all of them are accurate.
 
     Args:
         kernel: ``(n, n)``.
-        space: Orthonormal basis, ``(size, n)``.
-        mapped: What the kernel makes of it, ``(size, n)``.
+        space: What has been found so far.
         count: How many pairs.
     """
-    projected = space @ mapped.T
-    values, rotation = _dense(0.5 * (projected + projected.T), count)
-    vectors = space.T @ rotation
-    residuals = (mapped.T @ rotation - vectors * values).norm(dim=0)
+    basis, images = space.basis[: space.size], space.images[: space.size]
+    # On the host: a GPU takes longer for so small a matrix.
+    projected = (basis @ images.T).cpu()
+    # The kernel is not finite, or has been exhausted before, so that what was added to the basis is none.
+    if not torch.isfinite(projected).all():
+        return None
+    values, rotation = (part.to(kernel.device) for part in _dense(0.5 * (projected + projected.T), count))
+    vectors = basis.T @ rotation
+    residuals = (images.T @ rotation - vectors * values).norm(dim=0)
     # No pair can get better than rounding lets it.
     accurate = (residuals <= (TOLERANCE * values).clamp_min(_rounding_error(kernel, values))).all()
     # A space that the kernel maps into itself cannot grow, and what is added to it then need not be new.

@@ -369,19 +369,22 @@ def _gram_rows(kernel: Tensor) -> int:
     return GRAM_ROWS if kernel.device.type == "cpu" else GRAM_ROWS_GPU
 
 
-def _add_gram_of_rows(kernel: Tensor, *factors: Tensor) -> None:
-    """Add the elementwise product of the factors' Gram matrices, ``(n, a)`` each.
+def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor | None = None) -> None:
+    """Add a factor's Gram matrix, or the elementwise product of two factors', ``(n, a)`` and ``(n, b)``.
 
     Some rows at a time, each up to the diagonal, since the rest is its mirror image.
     """
     step = _gram_rows(kernel)
-    first, *others = factors
     for i in range(0, len(kernel), step):
         j = i + step
-        products = first[i:j] @ first[:j].mH
-        for other in others:
-            products *= other[i:j] @ other[:j].mH
-        kernel[i:j, :j] += products.real
+        block, products = kernel[i:j, :j], left[i:j] @ left[:j].mH
+        others = None if right is None else right[i:j] @ right[:j].mH
+        if others is None:
+            block.add_(products.real)
+        elif others.is_complex():
+            block.add_((products * others).real)
+        else:
+            block.addcmul_(products, others)
 
 
 def _add_gram_of_lookups(kernel: Tensor, factors: LookupFactors) -> None:

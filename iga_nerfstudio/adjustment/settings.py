@@ -21,7 +21,7 @@ def adjuster_of(
         settings: The settings; what a method adds to :class:`AdjustmentSettings` is the method's.
         network: The network to train.
         grouping: How a batch's rows form groups.
-        others: Its further arguments: readout, seed, gather.
+        others: Its further arguments: readout, seed, gather, cuda_graph.
 
     Raises:
         ValueError: If a setting is invalid, or one that a run fills in is still open.

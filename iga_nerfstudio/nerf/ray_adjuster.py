@@ -79,7 +79,7 @@ class RayAdjustmentConfig(AdjustmentSettings):
 
 
 def build_ray_adjuster(
-    settings: RayAdjustmentConfig, network: nn.Module, samples_per_ray: int
+    settings: RayAdjustmentConfig, network: nn.Module, samples_per_ray: int, cuda_graph: bool
 ) -> InductiveGradientAdjuster:
     """The adjuster of a NeRF model.
 
@@ -87,6 +87,7 @@ def build_ray_adjuster(
         settings: How to adjust.
         network: What the kernel is of, called with the representatives; returns raw colours and density, ``(n, 4)``.
         samples_per_ray: Slots of a group, p.
+        cuda_graph: Whether a GPU may replay what the network did once.
 
     Raises:
         ValueError: If a setting is invalid.
@@ -99,6 +100,7 @@ def build_ray_adjuster(
         seed=settings.seed,
         floor=settings.floor,
         gather=settings.gather,
+        cuda_graph=cuda_graph,
     )
 
 

@@ -118,7 +118,7 @@ def build_adjuster(
         ValueError: If a setting is invalid, or there are too few groups for ``end``.
     """
     settings = _filled_in(config, *automatic_balance(config, num_groups))
-    return adjuster_of(settings, network, grouping, seed=config.machine.seed)
+    return adjuster_of(settings, network, grouping, seed=config.machine.seed, cuda_graph=True)
 
 
 def build_axes_adjuster(config: TaskConfig, network: CoordinateMLP, axes: Axes) -> AxesAdjuster:
@@ -136,7 +136,7 @@ def build_axes_adjuster(config: TaskConfig, network: CoordinateMLP, axes: Axes) 
     settings = _filled_in(config, *automatic_balance(config, shortest, CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS))
     arguments = arguments_of(settings)
     del arguments["representative"], arguments["num_representatives"]
-    return AxesAdjuster(network, axes, seed=config.machine.seed, **arguments)
+    return AxesAdjuster(network, axes, seed=config.machine.seed, cuda_graph=True, **arguments)
 
 
 def _filled_in(config: TaskConfig, end: int, power: float) -> AdjustmentSettings:
