@@ -101,7 +101,7 @@ def _parts(training: Training, rounds: int) -> tuple[tuple[Tensor, ...], dict[st
         return clock(steps[-1][name])
 
     with (
-        patch.object(adjuster, "_entk", wraps=adjuster._entk) as kernel,
+        patch.object(adjuster, "_entk_and_space", wraps=adjuster._entk_and_space) as kernel,
         patch.object(adjuster_module, "record_function", timed),
         patch.object(rebalance_module, "record_function", timed),
     ):
