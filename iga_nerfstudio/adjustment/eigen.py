@@ -24,7 +24,7 @@ logger = logging.getLogger("iga_nerfstudio")
 BLOCK, BLOCK_GPU = 8, 16
 # The space is first looked at when it has this many vectors per pair, beyond one block, then each time it has grown by
 # a third.
-VECTORS_PER_PAIR, VECTORS_PER_PAIR_GPU = 3, 4
+VECTORS_PER_PAIR, VECTORS_PER_PAIR_GPU = 3, 5
 GROWTH = 4 / 3
 # Where it may not grow any further: vectors per pair beyond some, and a share of the kernel's rows.
 MOST_VECTORS_PER_PAIR, MORE_VECTORS, MOST_ROWS = 10, 64, 0.5
@@ -33,8 +33,9 @@ TOLERANCE = 1e-3
 # Share of the kernel's rows up to which the space's first size is faster than a full decomposition, on a CPU and on a
 # GPU, and the smallest kernel for which it can be (measured on kernels of images, signals, shapes and NeRFs).
 PAYS_UP_TO, PAYS_UP_TO_GPU, PAYS_FROM = 0.35, 0.5, 192
-# Added to a block's Gram matrix, in units of its rounding error: a block may be of lower rank than it is wide.
-SHIFT = 16
+# Added to a block's Gram matrix, in units of its rounding error, at the first and at the second time that it is made
+# orthonormal: a block may be of lower rank than it is wide.
+SHIFTS = 16, 1, 1
 
 
 class KernelNotFiniteError(ValueError):
@@ -75,7 +76,8 @@ def leading_eigenpairs(
 
     Returns:
         Eigenvalues ``(count,)``, descending, and orthonormal eigenvectors ``(n, count)`` as columns, of the
-        kernel's dtype. Signs of eigenvectors, and bases within repeated eigenvalues, are arbitrary.
+        kernel's dtype. Signs of eigenvectors, and bases within repeated eigenvalues, are arbitrary, and so are vectors
+        of eigenvalues that are nothing but rounding errors.
 
     Raises:
         ValueError: If the kernel is not a square matrix, count is out of range, or the method unknown.
@@ -111,15 +113,14 @@ def begin_space(kernel: Tensor, count: int, method: EigenMethod = "auto") -> Kry
     Returns:
         The space, or None where the whole kernel is to be decomposed.
     """
-    n, on_gpu = kernel.shape[0], _on_gpu(kernel)
-    first = (VECTORS_PER_PAIR_GPU if on_gpu else VECTORS_PER_PAIR) * count + BLOCK
+    n, first = kernel.shape[0], VECTORS_PER_PAIR * count + BLOCK
     most = int(min(MOST_ROWS * n, MOST_VECTORS_PER_PAIR * count + MORE_VECTORS))
-    pays = n >= PAYS_FROM and first <= (PAYS_UP_TO_GPU if on_gpu else PAYS_UP_TO) * n
+    pays = n >= PAYS_FROM and first <= (PAYS_UP_TO_GPU if _on_gpu(kernel) else PAYS_UP_TO) * n
     if method == "dense" or first > most or (method == "auto" and not pays):
         return None
     space = KrylovSpace(kernel.new_empty(most, n), kernel.new_empty(most, n), 0)
     with full_precision(kernel.device):
-        return _grow(kernel, space, first)
+        return _grow(kernel, space, VECTORS_PER_PAIR_GPU * count if _on_gpu(kernel) else first)
 
 
 def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -167,11 +168,7 @@ def _grow(kernel: Tensor, space: KrylovSpace, size: int) -> KrylovSpace:
     for end in range(space.size + block, size + 1, block):
         begin = end - block
         vectors = space.images[begin - block : begin] if begin else _random_vectors(kernel, block).T
-        before = space.basis[:begin]
-        # Once leaves what rounding makes of a steep spectrum.
-        for _ in range(2 if begin else 0):
-            vectors = vectors - (vectors @ before.T) @ before
-        space.basis[begin:end] = vectors = _orthonormal(vectors)
+        space.basis[begin:end] = vectors = _orthonormal(vectors, space.basis[:begin])
         # Rows, so that what has been found so far is contiguous.
         space.images[begin:end] = vectors @ kernel
     return replace(space, size=size)
@@ -181,17 +178,21 @@ def _on_gpu(tensor: Tensor) -> bool:
     return tensor.device.type != "cpu"
 
 
-def _orthonormal(rows: Tensor) -> Tensor:
-    """An orthonormal basis of what some rows span, as rows.
+def _orthonormal(rows: Tensor, basis: Tensor) -> Tensor:
+    """An orthonormal basis, as rows, of what some rows span beside a basis: once leaves what rounding makes of them.
 
-    Householder's way is a launch per row on a GPU: there by the Cholesky factor of their Gram matrix, twice. What that
-    leaves of a block of lower rank is no basis, which the look at the space finds.
+    Householder's way is a launch per row on a GPU. There it is the Cholesky factor of the rows' Gram matrix, which
+    leaves noise in place of what a block has of lower rank; that is made orthogonal the second time.
     """
     if not _on_gpu(rows):
+        for _ in range(2 if len(basis) else 0):
+            rows = rows - (rows @ basis.T) @ basis
         return torch.linalg.qr(rows.T)[0].T
-    for shift in (SHIFT * torch.finfo(rows.dtype).eps, 0.0):
+    for shift in SHIFTS:
+        if len(basis):
+            rows = rows - (rows @ basis.T) @ basis
         gram = rows @ rows.T
-        gram.diagonal().add_(gram.diagonal().sum(), alpha=shift)
+        gram.diagonal().add_(gram.diagonal().sum(), alpha=shift * torch.finfo(rows.dtype).eps)
         rows = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram).L, rows, upper=False)
     return rows
 
@@ -222,12 +223,17 @@ def _converged_pairs(kernel: Tensor, space: KrylovSpace, count: int) -> tuple[Te
         return None
     values, rotation = (part.to(kernel.device) for part in _dense(0.5 * (projected + projected.T), count))
     vectors = basis.T @ rotation
+    norms = vectors.norm(dim=0).clamp_min(TOLERANCE)
     residuals = (images.T @ rotation - vectors * values).norm(dim=0)
+    vectors = vectors / norms
     # No pair can get better than rounding lets it.
-    accurate = (residuals <= (TOLERANCE * values).clamp_min(_rounding_error(kernel, values))).all()
-    # A space that the kernel maps into itself cannot grow, and what is added to it then need not be new.
+    error = _rounding_error(kernel, values)
+    accurate = (residuals <= (TOLERANCE * values).clamp_min(error)).all()
+    # A space that the kernel maps into itself cannot grow, and what is added to it then need not be new. That is no
+    # matter where it stands for nothing but rounding errors.
     overlaps = vectors.T @ vectors - torch.eye(count, dtype=kernel.dtype, device=kernel.device)
-    return (values, vectors) if bool(accurate & (overlaps.abs().max() <= TOLERANCE)) else None
+    overlaps = (overlaps * (values > error) * (values > error)[:, None]).abs().max()
+    return (values, vectors) if bool(accurate & (overlaps <= TOLERANCE)) else None
 
 
 def _misses_some(kernel: Tensor, values: Tensor, vectors: Tensor) -> bool:

@@ -156,6 +156,24 @@ def test_a_few_pairs_are_found_without_a_full_decomposition(monkeypatch, n, coun
     assert max(sizes) <= 0.5 * n
 
 
+@pytest.mark.parametrize("rank", [3, 8, 40])
+def test_on_a_gpu_a_kernel_of_low_rank_needs_no_full_decomposition(monkeypatch, rank):
+    """Blocks are then of lower rank than they are wide; what stands for rounding errors is left out of S."""
+    monkeypatch.setattr(eigen, "_on_gpu", lambda tensor: True)
+    monkeypatch.setattr(eigen, "_dense", lambda matrix, count, dense=eigen._dense: _small_only(matrix, count, dense))
+    spectrum = torch.zeros(400, dtype=torch.float64)
+    spectrum[:rank] = 10.0 ** torch.linspace(3, 0, rank, dtype=torch.float64)
+    kernel = kernel_with(spectrum)
+    transform = SpectralTransform.from_eigenpairs(*leading_eigenpairs(kernel.float(), 21), end=20).dense().double()
+    end = min(20, rank - 1)
+    assert torch.linalg.matrix_norm(transform - dense_transform(kernel, 1, end, "adam"), 2).item() < 5e-3
+
+
+def _small_only(matrix, count, dense):
+    assert len(matrix) <= 200
+    return dense(matrix, count)
+
+
 def test_end_zero_is_the_identity():
     residual = torch.randn(8, 3)
     transform = SpectralTransform.from_eigenpairs(torch.ones(1), torch.ones(8, 1), end=0)
