@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from typing import get_args
 
 import torch
@@ -140,7 +140,9 @@ def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
             values, vectors = (result.to(kernel.dtype) for result in torch.linalg.eigh(shifted.double()))
         except torch.linalg.LinAlgError:
             raise EigenSolverError(f"The eigensolver failed on a kernel of size {len(kernel)}: {error}") from error
-    return values.flip(0)[:count] - shift, vectors.flip(1)[:, :count].clone()
+    vectors = vectors.flip(1)[:, :count]
+    # A GPU's are of length 1 to some 1e-5, and where they are subtracted from a residual that would be left of it.
+    return values.flip(0)[:count] - shift, vectors / vectors.norm(dim=0)
 
 
 def _lanczos(kernel: Tensor, count: int, space: KrylovSpace) -> tuple[Tensor, Tensor] | None:
@@ -202,7 +204,7 @@ def _random_vectors(kernel: Tensor, count: int) -> Tensor:
     return _randn(kernel.shape[0], count, kernel.dtype, kernel.device)
 
 
-@lru_cache(maxsize=8)
+@cache  # for good: a recorded graph reads it where it is
 def _randn(n: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.randn(n, count, generator=torch.Generator().manual_seed(n), dtype=dtype).to(device)
 

@@ -24,6 +24,7 @@ import torch
 from iga_nerfstudio.benchmark.record import provenance
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.files import write_text
+from iga_nerfstudio.tasks.trainer import Record
 from iga_nerfstudio.version import __version__
 
 # What came of a training: numbers, JSON types only.
@@ -211,6 +212,13 @@ def _train(key: str, training: Training, path: Path) -> dict[str, Any]:
     }
     if outcome is None or "failed" not in outcome:
         write_text(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    return record
+
+
+def whole(record: Record) -> Record:
+    """The record of a training that no signal cut short: half a training is no result, so the sweep ends with it."""
+    if record.interrupted:
+        raise KeyboardInterrupt
     return record
 
 

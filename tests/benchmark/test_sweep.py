@@ -19,12 +19,18 @@ from nerfstudio.engine.trainer import TrainerConfig
 from PIL import Image
 
 from iga_nerfstudio.benchmark import sweep
+from iga_nerfstudio.benchmark.studies.experiment2 import train_tones
+from iga_nerfstudio.benchmark.studies.photographs import train_and_judge, train_photograph
+from iga_nerfstudio.benchmark.studies.shapes import train_shape
 from iga_nerfstudio.benchmark.sweep import PLACES, Training, as_plain, train_all
 from iga_nerfstudio.benchmark.tables import finished
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
+from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks.config import TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig
 from iga_nerfstudio.tasks.sdf import SDFConfig
 from iga_nerfstudio.tasks.signal import SignalConfig
+from iga_nerfstudio.tasks.trainer import Trainer
 from tests.benchmark.sweep_trainings import constant, perfect, slow_square, square
 
 ROOT = Path(__file__).parents[2]
@@ -190,6 +196,39 @@ def test_every_record_has_a_provenance_of_its_own(tmp_path: Path) -> None:
     assert source == found["provenance"]
     assert {"commit", "command", "machine", "versions", "started", "finished", "uncommitted_changes"} <= set(source)
     assert source["machine"]["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("run", "config"),
+    [
+        (train_photograph, ImageConfig),
+        (train_and_judge, ImageConfig),
+        (train_shape, SDFConfig),
+        (train_tones, SignalConfig),
+    ],
+)
+def test_a_training_that_a_signal_cuts_short_is_no_result(
+    run: Any, config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainers stop and save on SIGTERM; their sweep took what there was for all of it."""
+    data = {ImageConfig: tmp_path / "p.png", SDFConfig: tmp_path / "b.npy", SignalConfig: tmp_path / "s.npy"}
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(data[ImageConfig])
+    np.save(data[SDFConfig], (np.indices((8, 8, 8)) > 3).all(0))
+    np.save(data[SignalConfig], np.sin(np.arange(64.0)))
+    step = Trainer.step
+
+    def step_and_be_stopped(self: Trainer) -> None:
+        step(self)
+        if self.record.steps == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "step", step_and_be_stopped)
+    plain = TaskAdjustmentConfig(enabled=False)
+    network = NetworkConfig("relu", hidden_dim=8)
+    settings = config(data=data[config], max_num_iterations=5, network=network, adjustment=plain)
+    with pytest.raises(KeyboardInterrupt):
+        train_all([Training({}, run, settings)], tmp_path / "records", jobs=1)
+    assert not list((tmp_path / "records").glob("*.json"))
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from iga_nerfstudio.benchmark.curves import Curve
 from iga_nerfstudio.benchmark.plots import HeatMap, draw_curves, draw_heat_maps
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
-from iga_nerfstudio.benchmark.sweep import Outcome, Training
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, whole
 from iga_nerfstudio.benchmark.tables import finished, grouped, spread, table, those
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
 from iga_nerfstudio.tasks.config_files import read_preset
@@ -178,7 +178,7 @@ def _draw_ends(figures: Figures, path: Path) -> None:
 
 def train_tones(config: SignalConfig) -> Outcome:
     """Train once; the curve of every tone's error."""
-    record = load_signal_task(config).trainer().train()
+    record = whole(load_signal_task(config).trainer().train())
     prefix = "dft_error/"
     tones = {name.removeprefix(prefix): c for name, c in record.evaluations.items() if name.startswith(prefix)}
     return {

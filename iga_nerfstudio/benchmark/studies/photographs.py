@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from iga_nerfstudio.benchmark.paper import photograph_settings
 from iga_nerfstudio.benchmark.study import Study, Train
-from iga_nerfstudio.benchmark.sweep import Outcome, Training
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, whole
 from iga_nerfstudio.benchmark.tables import finished, grouped, those
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
@@ -22,7 +22,7 @@ OptimizerKind = Literal["adam", "muon"]
 
 def train_photograph(config: ImageConfig) -> Outcome:
     """Train once; PSNR along the training."""
-    record = load_image_task(config).trainer().train()
+    record = whole(load_image_task(config).trainer().train())
     steps, values = record.evaluations["psnr"]
     return {
         "psnr": values[-1],
@@ -35,7 +35,7 @@ def train_photograph(config: ImageConfig) -> Outcome:
 def train_and_judge(config: ImageConfig) -> Outcome:
     """Train once; all metrics after the last step, and the best PSNR."""
     fitted = fit(load_image_task(config))
-    milliseconds = 1000 * fitted.record.seconds / fitted.record.steps
+    milliseconds = 1000 * whole(fitted.record).seconds / fitted.record.steps
     return fitted.metrics | {"best_psnr": fitted.best_metrics["psnr"], "milliseconds_per_step": milliseconds}
 
 

@@ -13,7 +13,7 @@ from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.paper import NAMES, Network, sizes
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
-from iga_nerfstudio.benchmark.sweep import Outcome, Training
+from iga_nerfstudio.benchmark.sweep import Outcome, Training, whole
 from iga_nerfstudio.benchmark.tables import by_optimizer, differences, gain, gains_rows, grouped, number, spread, those
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig
@@ -138,7 +138,7 @@ def train_shape(config: SDFConfig) -> Outcome:
     return fitted.metrics | {
         "best_iou": fitted.best_metrics["iou"],
         "steps": fitted.record.steps,
-        "milliseconds_per_step": 1000 * fitted.record.seconds / fitted.record.steps,
+        "milliseconds_per_step": 1000 * whole(fitted.record).seconds / fitted.record.steps,
     }
 
 
