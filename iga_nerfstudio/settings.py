@@ -39,7 +39,7 @@ class AdjustmentSettings:
     power: float | None = None
     """How far the balanced eigenvalues are brought to that one, in (0, 1]: 1 is all the way, as in the paper. If not
     given, 1, but 0.7 under Muon where end is not given either."""
-    representative: Representative = "largest_residual"
+    representative: Representative | None = "largest_residual"
     """Which point stands for its group."""
     num_representatives: int = 1
     """Points per group in the kernel."""

@@ -14,12 +14,13 @@ from iga_nerfstudio.settings import AdjustmentSettings, NetworkConfig
 class TaskAdjustmentConfig(AdjustmentSettings):
     """How the gradient is adjusted."""
 
-    representative: Literal[
-        "largest_residual", "previous_residual", "all_maxima", "random", "random_once", "middle", "mean"
-    ] = "largest_residual"
-    """Which point stands for its group: that of largest residual, now or at the step before (full batches only; spares
-    steps in chunks a forward pass), a random or fixed one, or the mean of num_representatives drawn ones. all_maxima is
-    the mean of the places where any group's residual is largest, as in the authors' code for images."""
+    representative: (
+        Literal["largest_residual", "previous_residual", "all_maxima", "random", "random_once", "middle", "mean"] | None
+    ) = None
+    """Which point stands for its group: that of largest residual, now (the paper's) or at the step before (full batches
+    only), a random or fixed one, or the mean of num_representatives drawn ones. all_maxima is the mean of the places
+    where any group's residual is largest, as in the authors' code for images. If not given, largest_residual, but
+    previous_residual for full batches in chunks, whose residuals of now take another forward pass."""
 
 
 @dataclass

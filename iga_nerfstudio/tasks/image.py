@@ -39,6 +39,8 @@ def _refuse_settings_of_patches(config: ImageConfig) -> None:
     pairs = {name: (getattr(config, name), getattr(plain, name)) for name in ("patch_size", "patches_per_batch")}
     for name in ("representative", "num_representatives"):
         pairs[f"adjustment.{name}"] = (getattr(config.adjustment, name), getattr(plain.adjustment, name))
+    if config.adjustment.representative == "largest_residual":
+        del pairs["adjustment.representative"]  # the default of runs begun before it was left open
     for name, (value, default) in pairs.items():
         if value != default:
             raise ValueError(

@@ -15,6 +15,7 @@ from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.settings import AdjustmentSettings
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
 from iga_nerfstudio.tasks.optimizers import balance_rule, learning_rate, momentum
+from iga_nerfstudio.tasks.samples import Batches, FullBatch
 
 PAPER_GROUPS = 384
 """Groups of the paper's images, 768x512 in patches of 32x32."""
@@ -104,7 +105,7 @@ def automatic_balance(
 
 
 def build_adjuster(
-    config: TaskConfig, network: CoordinateMLP, grouping: Grouping, num_groups: int
+    config: TaskConfig, network: CoordinateMLP, grouping: Grouping, batches: Batches
 ) -> InductiveGradientAdjuster:
     """The adjuster of a run.
 
@@ -112,12 +113,17 @@ def build_adjuster(
         config: The run's settings.
         network: The network to train.
         grouping: All groups of the data.
-        num_groups: Groups in every batch.
+        batches: What steps get of them.
 
     Raises:
         ValueError: If a setting is invalid, or there are too few groups for ``end``.
     """
-    settings = _filled_in(config, *automatic_balance(config, num_groups))
+    settings = _filled_in(config, *automatic_balance(config, batches.num_groups))
+    if settings.representative is None:
+        # The residuals of now are not known before the first chunk of a step is.
+        in_chunks = batches.num_groups * grouping.group_size > chunk_size(config.machine)
+        previous = in_chunks and isinstance(batches, FullBatch)
+        settings = replace(settings, representative="previous_residual" if previous else "largest_residual")
     return adjuster_of(settings, network, grouping, seed=config.machine.seed, cuda_graph=True)
 
 
@@ -161,6 +167,8 @@ def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjus
     adjustment = config.adjustment
     if adjuster.enabled:
         adjustment = replace(adjustment, end=adjuster.end, rule=adjuster.rule, power=adjuster.power)
+        if isinstance(adjuster, InductiveGradientAdjuster):
+            adjustment = replace(adjustment, representative=adjuster.representative)  # type: ignore[arg-type]
     device = cast(Literal["cpu", "cuda", "mps"], choose_device(config.machine).type)
     return replace(
         config,

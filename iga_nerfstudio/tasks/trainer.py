@@ -105,7 +105,7 @@ class Trainer:
         if isinstance(grouping, Axes):
             self.adjuster = build_axes_adjuster(config, self.network, grouping)
         else:
-            self.adjuster = build_adjuster(config, self.network, grouping, batches.num_groups)
+            self.adjuster = build_adjuster(config, self.network, grouping, batches)
         self.batches = batches
         self.best = Best()
         self.record = Record()

@@ -156,14 +156,16 @@ class TestGrouping:
         train = Pretended(lambda run: psnr({"patches": 21.0, "axes": 23.5}.get(run["variant"], 20.0)))
         figures = study.settings() | study.measure(train)
         assert {run["image"] for run in figures["judged"]} == {"b", "c"}
-        assert {run["variant"] for run in figures["compared"]} == {"plain", "patches", "axes", "axes, few"}
+        assert {run["variant"] for run in figures["compared"]} == set(Grouping.variants)
         configs = {training.labels["variant"]: training.configuration for training in train.asked}
         assert {name: config.grouping for name, config in configs.items() if config.adjustment.enabled} == {
-            "patches": "patches", "axes": "axes", "axes, few": "axes",
+            "patches": "patches", "patches, ahead": "patches", "axes": "axes", "axes, few": "axes",
         }  # fmt: skip
+        assert configs["patches"].adjustment.representative is None  # as iga-image has it
         assert (configs["axes, few"].adjustment.end, configs["axes, few"].adjustment.power) == (10, 0.4)
         text = Grouping.section(figures, "grouping")
         assert "- Muon, axes against Muon, patches: pe +2.50 ± 0.00 (4 of 4) dB." in text
+        assert "- Muon, patches against Muon, patches, ahead: pe +1.00 ± 0.00 (4 of 4) dB." in text
         assert "| pe | Muon, axes | 0.02 | 23.50 ± 0.00 |" in text
         Grouping.draw(figures, tmp_path / "grouping")
         assert (tmp_path / "grouping_curves.png").stat().st_size > 5_000

@@ -332,3 +332,27 @@ def test_the_record_does_not_follow_later_training() -> None:
     state = copy.deepcopy(trainer.state_dict())
     trainer.train()
     assert state["record"]["steps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "largest_residual"),
+        ({"machine": MachineConfig(points_per_chunk=100)}, "previous_residual"),
+        # Other groups at every step: there is no step before.
+        ({"machine": MachineConfig(points_per_chunk=100), "patches_per_batch": 40}, "largest_residual"),
+        (
+            {
+                "machine": MachineConfig(points_per_chunk=100),
+                "adjustment": TaskAdjustmentConfig(end=5, representative="middle"),
+            },
+            "middle",
+        ),
+    ],
+)
+def test_who_stands_for_a_group_where_that_is_left_open(changes: dict[str, object], expected: str) -> None:
+    """A full batch in chunks goes by the step before: the residuals of now would take another forward pass."""
+    trainer = ImageTask(config(**changes), picture()).trainer()
+    assert trainer.adjuster.representative == expected  # type: ignore[union-attr]
+    trainer.train()
+    assert trainer.adjuster.diagnostics.steps_unadjusted == 0

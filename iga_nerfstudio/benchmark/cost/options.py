@@ -150,7 +150,7 @@ def _exact_gradient(task: ImageTask, network: CoordinateMLP) -> Tensor:
     """Paper Eq. 4 in float64 by per-sample Jacobians and a full eigendecomposition, all points at once."""
     double = copy.deepcopy(network).double()
     batch = task.batches.next()
-    adjuster = build_adjuster(task.config, double, batch.grouping, task.batches.num_groups)
+    adjuster = build_adjuster(task.config, double, batch.grouping, task.batches)
     adjuster.kernel, adjuster.eigen_method = "per_sample", "dense"
     inputs, target = batch.inputs.double(), batch.target.double()
     mse_loss(adjuster(double(inputs), inputs, target), target).backward()

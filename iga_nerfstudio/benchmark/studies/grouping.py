@@ -11,7 +11,7 @@ from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, Va
 from iga_nerfstudio.devices import default_device
 
 
-def _variant(meaning: str, grouping: str, **changes: float | bool) -> Variant:
+def _variant(meaning: str, grouping: str, **changes: float | bool | None) -> Variant:
     return Variant(meaning, changes, automatic=True, schedule="cosine", task={"grouping": grouping})
 
 
@@ -22,13 +22,17 @@ class Grouping(Variants):
     name: ClassVar[str] = "grouping"
     variants: ClassVar[dict[str, Variant]] = {
         "plain": replace(_variant("no adjustment", "patches", **PLAIN), task={}),
-        "patches": _variant("patches, and the balance that iga-image takes for them", "patches"),
+        "patches": _variant("patches, and the rest as iga-image has it", "patches", representative=None),
+        "patches, ahead": _variant("the same by the largest residuals of now, for another forward pass", "patches"),
         "axes": _variant("rows and columns, a kernel of each, by as many eigenvalues, as far", "axes"),
         "axes, few": _variant("the same by 10 eigenvalues, 0.4 of the way", "axes", end=10, power=0.4),
     }
-    judged: ClassVar[tuple[Judged, ...]] = (("muon", "plain"), ("muon", "patches"), ("muon", "axes"))
+    judged: ClassVar[tuple[Judged, ...]] = (
+        *(("muon", "plain"), ("muon", "patches"), ("muon", "patches, ahead"), ("muon", "axes")),
+    )
     pairs: ClassVar[tuple[tuple[Judged, Judged], ...]] = (
         (("muon", "patches"), ("muon", "plain")),
+        (("muon", "patches"), ("muon", "patches, ahead")),
         (("muon", "axes"), ("muon", "plain")),
         (("muon", "axes"), ("muon", "patches")),
     )

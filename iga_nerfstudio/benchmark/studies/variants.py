@@ -24,6 +24,8 @@ RATES: dict[OptimizerKind, dict[Network, float]] = {
     "muon": {"relu": 4e-2, "pe": 2e-2, "siren": 3e-3},
 }
 PLAIN = {"enabled": False}
+# What iga-image does unless told otherwise, with pictures of the studies' sizes.
+_AUTOMATIC = TaskAdjustmentConfig(representative="largest_residual")
 # A variant, and what it is trained with.
 Judged = tuple[OptimizerKind, str]
 
@@ -74,7 +76,7 @@ class Variants(Photographs):
         config = replace(
             config,
             max_num_iterations=max(round(chosen.length * self.max_num_iterations), 1),
-            adjustment=replace(TaskAdjustmentConfig() if chosen.automatic else paper, **chosen.changes),
+            adjustment=replace(_AUTOMATIC if chosen.automatic else paper, **chosen.changes),
             schedule=ScheduleConfig(chosen.schedule),
             **chosen.task,
         )
@@ -151,11 +153,13 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
         """What entries gain over others, and in how many of the cases of a photograph and a seed."""
         lines, runs = [], by_entry(figures["judged"])
         for ours, theirs in cls.pairs:
-            gains = []
-            for network in figures["networks"]:
-                first, second = (runs[network, optimizer, variant] for optimizer, variant in (ours, theirs))
-                gains.append(f"{network} {gain(differences(first, second, 'psnr', 'image'))}")
-            lines.append(f"- {_name(*ours)} against {_name(*theirs)}: {', '.join(gains)} dB.\n")
+            gains = [
+                f"{network} {gain(differences(runs[network, *ours], runs[network, *theirs], 'psnr', 'image'))}"
+                for network in figures["networks"]
+                if (network, *ours) in runs and (network, *theirs) in runs
+            ]
+            if gains:
+                lines.append(f"- {_name(*ours)} against {_name(*theirs)}: {', '.join(gains)} dB.\n")
         return "".join(lines)
 
 
