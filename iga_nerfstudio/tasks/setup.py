@@ -140,7 +140,7 @@ def build_axes_adjuster(config: TaskConfig, network: CoordinateMLP, axes: Axes) 
     """
     shortest = min(axes.shape)
     settings = _filled_in(config, *automatic_balance(config, shortest, CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS))
-    arguments = arguments_of(settings)
+    arguments = arguments_of(replace(settings, representative="random"))
     del arguments["representative"], arguments["num_representatives"]
     return AxesAdjuster(network, axes, seed=config.machine.seed, cuda_graph=True, **arguments)
 

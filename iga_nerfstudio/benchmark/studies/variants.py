@@ -154,7 +154,7 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
         lines, runs = [], by_entry(figures["judged"])
         for ours, theirs in cls.pairs:
             gains = [
-                f"{network} {gain(differences(runs[network, *ours], runs[network, *theirs], 'psnr', 'image'))}"
+                f"{network} {gain(differences(runs[(network, *ours)], runs[(network, *theirs)], 'psnr', 'image'))}"
                 for network in figures["networks"]
                 if (network, *ours) in runs and (network, *theirs) in runs
             ]
