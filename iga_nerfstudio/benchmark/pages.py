@@ -15,7 +15,7 @@ from iga_nerfstudio.benchmark.tables import table
 # <!-- iga-bench: images --> begins a block of that measurement's sections; there are blocks of other names too.
 _BLOCK = re.compile(r"(<!-- iga-bench: ([\w ]+) -->\n)(.*?)(<!-- end of iga-bench -->\n)", re.DOTALL)
 GAINS = ("", "Adam", "Adam + IGA", "Muon", "Muon + IGA", "from")
-COSTS = ("a step of", "points", "adjusted / plain, time", "memory")
+COSTS = ("a step of", "points", "adjusted / plain, time on a CPU", "on a GPU", "memory")
 
 
 class Pages:
@@ -88,12 +88,13 @@ class Pages:
 
     def _costs(self) -> str:
         """What the adjustment costs."""
-        rows = [
-            [step["workload"], f"{sum(step['num_points']):,}", f"{step['ratio']:.2f}", f"{step['memory_ratio']:.2f}"]
-            for _, result in self._results["step"]
-            for step in result["figures"]["workloads"]
-        ]
-        return table(COSTS, rows)
+        rows: dict[str, list[str]] = {}
+        for _, result in self._results["step"]:
+            for step in result["figures"]["workloads"]:
+                memory = f"{step['memory_ratio']:.2f}"
+                row = rows.setdefault(step["workload"], [f"{sum(step['num_points']):,}", "", "", memory])
+                row[2 if result["figures"]["device"] == "cuda" else 1] = f"{step['ratio']:.2f}"
+        return table(COSTS, [[workload, *row] for workload, row in rows.items()])
 
 
 def _first_difference(path: Path, said: str, right: str) -> str | None:

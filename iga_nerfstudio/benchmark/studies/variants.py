@@ -153,11 +153,8 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
         """What entries gain over others, and in how many of the cases of a photograph and a seed."""
         lines, runs = [], by_entry(figures["judged"])
         for ours, theirs in cls.pairs:
-            gains = [
-                f"{network} {gain(differences(runs[(network, *ours)], runs[(network, *theirs)], 'psnr', 'image'))}"
-                for network in figures["networks"]
-                if (network, *ours) in runs and (network, *theirs) in runs
-            ]
+            both = [(n, runs.get((n, *ours)), runs.get((n, *theirs))) for n in figures["networks"]]
+            gains = [f"{n} {gain(differences(a, b, 'psnr', 'image'))}" for n, a, b in both if a and b]
             if gains:
                 lines.append(f"- {_name(*ours)} against {_name(*theirs)}: {', '.join(gains)} dB.\n")
         return "".join(lines)
