@@ -33,8 +33,8 @@ TOLERANCE = 1e-3
 # Share of the kernel's rows up to which the space's first size is faster than a full decomposition, on a CPU and on a
 # GPU, and the smallest kernel for which it can be (measured on kernels of images, signals, shapes and NeRFs).
 PAYS_UP_TO, PAYS_UP_TO_GPU, PAYS_FROM = 0.35, 0.5, 192
-# Added to a block's Gram matrix, in units of its rounding error, at the first and at the second time that it is made
-# orthonormal: a block may be of lower rank than it is wide.
+# Added to a block's Gram matrix, in units of its rounding error, each time that it is made orthonormal: a block may be
+# of lower rank than it is wide.
 SHIFTS = 16, 1, 1
 
 
@@ -177,14 +177,14 @@ def _grow(kernel: Tensor, space: KrylovSpace, size: int) -> KrylovSpace:
 
 
 def _on_gpu(tensor: Tensor) -> bool:
-    return tensor.device.type != "cpu"
+    return tensor.device.type == "cuda"
 
 
 def _orthonormal(rows: Tensor, basis: Tensor) -> Tensor:
     """An orthonormal basis, as rows, of what some rows span beside a basis: once leaves what rounding makes of them.
 
     Householder's way is a launch per row on a GPU. There it is the Cholesky factor of the rows' Gram matrix, which
-    leaves noise in place of what a block has of lower rank; that is made orthogonal the second time.
+    leaves noise in place of what a block has of lower rank; that is made orthogonal the next times.
     """
     if not _on_gpu(rows):
         for _ in range(2 if len(basis) else 0):
@@ -201,12 +201,16 @@ def _orthonormal(rows: Tensor, basis: Tensor) -> Tensor:
 
 def _random_vectors(kernel: Tensor, count: int) -> Tensor:
     """Fixed pseudo-random columns, ``(n, count)``."""
-    return _randn(kernel.shape[0], count, kernel.dtype, kernel.device)
+    # Kept for good on a GPU: a recorded graph reads them where they are.
+    draw = _kept_randn if _on_gpu(kernel) else _randn
+    return draw(kernel.shape[0], count, kernel.dtype, kernel.device)
 
 
-@cache  # for good: a recorded graph reads it where it is
 def _randn(n: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.randn(n, count, generator=torch.Generator().manual_seed(n), dtype=dtype).to(device)
+
+
+_kept_randn = cache(_randn)
 
 
 def _converged_pairs(kernel: Tensor, space: KrylovSpace, count: int) -> tuple[Tensor, Tensor] | None:

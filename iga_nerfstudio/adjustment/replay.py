@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +69,10 @@ class Replay(Generic[Result]):
             self._record(function, inputs, key)
         if self._graph is None:
             return function(*inputs)
-        torch._foreach_copy_(self._inputs, list(inputs))
+        with torch.no_grad():
+            torch._foreach_copy_(self._inputs, list(inputs))
         self._graph.replay()
-        assert self._result is not None  # recorded with the graph
-        return self._result
+        return cast(Result, self._result)
 
     def _record(self, function: Callable[..., Result], inputs: Sequence[Tensor], key: Hashable) -> None:
         self._key, self._graph, self._result = key, None, None
