@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from iga_nerfstudio.benchmark.cli import Comparison
-from iga_nerfstudio.benchmark.studies import ablations, balance, images
+from iga_nerfstudio.benchmark.studies import ablations, balance, images, noise
 from iga_nerfstudio.benchmark.studies.ablations import Ablations
 from iga_nerfstudio.benchmark.studies.balance import DEFAULT, Balance
 from iga_nerfstudio.benchmark.studies.grouping import Grouping
 from iga_nerfstudio.benchmark.studies.images import Images
 from iga_nerfstudio.benchmark.studies.variants import RATES
-from iga_nerfstudio.tasks.image import automatic_patch_size
+from iga_nerfstudio.tasks.image import automatic_patch_size, load_image_task
 from tests.benchmark.studies import Pretended, psnr, write_photographs
 
 
@@ -227,3 +228,57 @@ def test_a_study_of_real_trainings_is_run_once(data: Path, tmp_path: Path, capsy
     assert "left: " not in out
     assert "| finer | IGA |" in out
     assert len(list((tmp_path / "records").iterdir())) == 6
+
+
+class Constant(torch.nn.Module):
+    """Gives the pixels of a picture, whatever it is asked for."""
+
+    def __init__(self, pixels: torch.Tensor) -> None:
+        super().__init__()
+        self.pixels = torch.nn.Parameter(pixels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pixels
+
+
+class TestNoise:
+    def config(self, data: Path, sigma: float | None) -> noise.PartConfig:
+        study = replace(noise.PRESETS["smoke"], data=data, max_side=11)
+        return study.training(study.entry("pe", sigma, True), "a", 1e-2, 5).configuration
+
+    def test_noise_is_judged_by_the_clean_photograph(self, data: Path) -> None:
+        task = noise.PartTask(self.config(data, 0.1))
+        clean = load_image_task(task.config).image
+        assert task.image.shape == clean.shape == (9, 11, 3)
+        assert 0.05 < (task.image - clean).std() < 0.1  # some of it is cut off at black and white
+        assert torch.equal(task.image, noise.PartTask(self.config(data, 0.1)).image)
+        right = Constant(clean.reshape(-1, 3))
+        assert task.evaluate(right)["psnr"] > 60  # type: ignore[arg-type]
+
+    def test_every_second_pixel_is_judged_by_the_others_in_their_places(self, data: Path) -> None:
+        task = noise.PartTask(self.config(data, None))
+        clean = load_image_task(task.config).image
+        assert torch.equal(task.image, clean[::2, ::2])
+        assert (~task._judged).nonzero().tolist() == [
+            [row, column] for row in range(0, 9, 2) for column in range(0, 11, 2)
+        ]
+
+    def test_the_page_says_what_is_gained_and_when_it_was_best(self, data: Path, tmp_path: Path) -> None:
+        study = replace(noise.Noise(data), seeds=(1, 2), photographs=("a", "b"), networks=("pe",), sigmas=(0.1,))
+        train = Pretended(
+            lambda run: {
+                "psnr": 20.0 + (run["variant"] == "IGA"),
+                "best_psnr": 25.0 - (run["variant"] == "IGA"),
+                "best_step": 100 if run["variant"] == "IGA" else 200,
+                "curve": [[100, 24.0], [200, 25.0]],
+            }
+        )
+        figures = study.settings() | study.measure(train)
+        assert {training.labels["fitted"] for training in train.asked} == {"noise of 0.1", "every second pixel"}
+        assert {training.configuration.sigma for training in train.asked} == {0.1, None}
+        row = (
+            "| pe | noise of 0.1 | 20.00 ± 0.00 | 25.00 ± 0.00 | 21.00 ± 0.00 | 24.00 ± 0.00 | +1.00 ± 0.00 (4 of 4) | "
+        )
+        assert row + "-1.00 ± 0.00 (0 of 4) | 200 / 100 |" in noise.Noise.section(figures, "noise")
+        noise.Noise.draw(figures, tmp_path / "noise")
+        assert (tmp_path / "noise_curves.png").stat().st_size > 5_000

@@ -16,13 +16,18 @@ from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
 from iga_nerfstudio.tasks.image import ImageConfig, load_image_task
 from iga_nerfstudio.tasks.task import fit
+from iga_nerfstudio.tasks.trainer import Record
 
 OptimizerKind = Literal["adam", "muon"]
 
 
 def train_photograph(config: ImageConfig) -> Outcome:
     """Train once; PSNR along the training."""
-    record = whole(load_image_task(config).trainer().train())
+    return outcome_of(whole(load_image_task(config).trainer().train()))
+
+
+def outcome_of(record: Record) -> Outcome:
+    """PSNR along a training."""
     steps, values = record.evaluations["psnr"]
     return {
         "psnr": values[-1],
@@ -53,7 +58,7 @@ class Entry:
     labels: Mapping[str, Any]
     config: ImageConfig
     rates: Sequence[float]
-    run: Callable[[ImageConfig], Outcome] = train_photograph
+    run: Callable[[Any], Outcome] = train_photograph
 
 
 @dataclass(frozen=True)
