@@ -141,7 +141,7 @@ def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
         except torch.linalg.LinAlgError:
             raise EigenSolverError(f"The eigensolver failed on a kernel of size {len(kernel)}: {error}") from error
     vectors = vectors.flip(1)[:, :count]
-    # A GPU's are of length 1 to some 1e-5, and where they are subtracted from a residual that would be left of it.
+    # What a solver lacks of length 1 would be left of a residual from which they are subtracted.
     return values.flip(0)[:count] - shift, vectors / vectors.norm(dim=0)
 
 
