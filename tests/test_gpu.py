@@ -22,6 +22,7 @@ from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, fit_image
 from iga_nerfstudio.tasks.signal import SignalConfig, fit_signal
+from tests.tasks.test_trainer import picture
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 CUDA = MachineConfig(device_type="cuda")
@@ -31,12 +32,6 @@ def network(width: int = 64) -> nn.Sequential:
     torch.manual_seed(0)
     layers = [nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 3)]
     return nn.Sequential(*layers)
-
-
-def picture(height: int = 48, width: int = 64) -> np.ndarray:
-    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
-    waves = [np.sin(9 * x + 4 * y), np.sin(30 * x * y), (x > y).astype(float)]
-    return (0.5 + 0.5 * np.stack(waves, -1)).clip(0, 1).astype(np.float32)
 
 
 def adjusted_gradient(net: nn.Module, coordinates: torch.Tensor, target: torch.Tensor, **settings: Any) -> torch.Tensor:
@@ -115,7 +110,7 @@ def test_an_image_is_learned_sooner(kind: str) -> None:
         max_num_iterations=300, patch_size=4, network=network, optimizer=OptimizerConfig(kind=kind), machine=CUDA
     )
     plain = replace(settings, adjustment=TaskAdjustmentConfig(enabled=False))
-    fits = [fit_image(picture(), config) for config in (settings, plain)]
+    fits = [fit_image(picture(48, 64), config) for config in (settings, plain)]
     assert fits[0].metrics["psnr"] > fits[1].metrics["psnr"] > 15
     assert next(fits[0].model.parameters()).is_cuda
 

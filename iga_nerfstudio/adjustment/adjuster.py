@@ -505,16 +505,17 @@ class InductiveGradientAdjuster:
         return made
 
     def _entk_and_space(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
-        """The kernel, and what can be begun of its eigenpairs without waiting for it."""
-        count, tensors = eigenpairs_needed(self.end, self.rule), inputs if shares is None else (*inputs, shares)
+        """The kernel, and where it is replayed what is begun of its eigenpairs along with it."""
+        replayed = self.cuda_graph and self._network_checked and self.kernel == "layerwise"
+        if not replayed or inputs[0].device.type != "cuda":
+            return self._entk(inputs, shares), None
+        count = eigenpairs_needed(self.end, self.rule)
 
         def compute(*tensors: Tensor) -> tuple[Tensor, KrylovSpace | None]:
             kernel = self._entk(tensors[: len(inputs)], None if shares is None else tensors[-1])
             return kernel, begin_space(kernel, count, self.eigen_method)
 
-        once = not self._network_checked or self.kernel == "per_sample"
-        if once or not self.cuda_graph or inputs[0].device.type != "cuda":
-            return compute(*tensors)
+        tensors = inputs if shares is None else (*inputs, shares)
         return self._replay(compute, tensors, self.network, (count, self.eigen_method))
 
     def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:

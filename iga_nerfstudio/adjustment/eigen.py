@@ -187,16 +187,20 @@ def _orthonormal(rows: Tensor, basis: Tensor) -> Tensor:
     leaves noise in place of what a block has of lower rank; that is made orthogonal the next times.
     """
     if not _on_gpu(rows):
-        for _ in range(2 if len(basis) else 0):
-            rows = rows - (rows @ basis.T) @ basis
+        for _ in range(2):
+            rows = _beside(rows, basis)
         return torch.linalg.qr(rows.T)[0].T
     for shift in SHIFTS:
-        if len(basis):
-            rows = rows - (rows @ basis.T) @ basis
+        rows = _beside(rows, basis)
         gram = rows @ rows.T
         gram.diagonal().add_(gram.diagonal().sum(), alpha=shift * torch.finfo(rows.dtype).eps)
         rows = torch.linalg.solve_triangular(torch.linalg.cholesky_ex(gram).L, rows, upper=False)
     return rows
+
+
+def _beside(rows: Tensor, basis: Tensor) -> Tensor:
+    """What rows hold that an orthonormal basis, as rows, does not span."""
+    return rows - (rows @ basis.T) @ basis if len(basis) else rows
 
 
 def _random_vectors(kernel: Tensor, count: int) -> Tensor:

@@ -378,13 +378,12 @@ def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor | None = None)
     for i in range(0, len(kernel), step):
         j = i + step
         block, products = kernel[i:j, :j], left[i:j] @ left[:j].mH
-        others = None if right is None else right[i:j] @ right[:j].mH
-        if others is None:
+        if right is None:
             block.add_(products.real)
-        elif others.is_complex():
-            block.add_((products * others).real)
+        elif right.is_complex():
+            block.add_((products * (right[i:j] @ right[:j].mH)).real)
         else:
-            block.addcmul_(products, others)
+            block.addcmul_(products, right[i:j] @ right[:j].mH)
 
 
 def _add_gram_of_lookups(kernel: Tensor, factors: LookupFactors) -> None:

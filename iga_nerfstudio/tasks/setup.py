@@ -12,7 +12,7 @@ from iga_nerfstudio.adjustment.limits import require_kernel_fits
 from iga_nerfstudio.adjustment.settings import adjuster_of, arguments_of
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.networks import CoordinateMLP, build_network
-from iga_nerfstudio.settings import AdjustmentSettings
+from iga_nerfstudio.settings import AdjustmentSettings, Representative
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
 from iga_nerfstudio.tasks.optimizers import balance_rule, learning_rate, momentum
 from iga_nerfstudio.tasks.samples import Batches, FullBatch
@@ -118,12 +118,12 @@ def build_adjuster(
     Raises:
         ValueError: If a setting is invalid, or there are too few groups for ``end``.
     """
-    settings = _filled_in(config, *automatic_balance(config, batches.num_groups))
-    if settings.representative is None:
-        # The residuals of now are not known before the first chunk of a step is.
-        in_chunks = batches.num_groups * grouping.group_size > chunk_size(config.machine)
-        previous = in_chunks and isinstance(batches, FullBatch)
-        settings = replace(settings, representative="previous_residual" if previous else "largest_residual")
+    # The residuals of now are not known before the first chunk of a step is.
+    in_chunks = batches.num_groups * grouping.group_size > chunk_size(config.machine)
+    representative: Representative = (
+        "previous_residual" if in_chunks and isinstance(batches, FullBatch) else "largest_residual"
+    )
+    settings = _filled_in(config, *automatic_balance(config, batches.num_groups), representative)
     return adjuster_of(settings, network, grouping, seed=config.machine.seed, cuda_graph=True)
 
 
@@ -139,16 +139,22 @@ def build_axes_adjuster(config: TaskConfig, network: CoordinateMLP, axes: Axes) 
         ValueError: If a setting is invalid, or an axis has too few cells for ``end``.
     """
     shortest = min(axes.shape)
-    settings = _filled_in(config, *automatic_balance(config, shortest, CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS))
-    arguments = arguments_of(replace(settings, representative="random"))
+    balance = automatic_balance(config, shortest, CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS)
+    arguments = arguments_of(_filled_in(config, *balance, "random"))
     del arguments["representative"], arguments["num_representatives"]
     return AxesAdjuster(network, axes, seed=config.machine.seed, cuda_graph=True, **arguments)
 
 
-def _filled_in(config: TaskConfig, end: int, power: float) -> AdjustmentSettings:
+def _filled_in(config: TaskConfig, end: int, power: float, representative: Representative) -> AdjustmentSettings:
     """The adjustment's settings with nothing left open."""
-    rule = config.adjustment.rule or balance_rule(config.optimizer)
-    return replace(config.adjustment, end=end if config.adjustment.enabled else 0, rule=rule, power=power)
+    own = config.adjustment
+    return replace(
+        own,
+        end=end if own.enabled else 0,
+        rule=own.rule or balance_rule(config.optimizer),
+        power=power,
+        representative=own.representative or representative,  # type: ignore[arg-type]
+    )
 
 
 def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjuster) -> TaskConfig:

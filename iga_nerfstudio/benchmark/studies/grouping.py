@@ -27,8 +27,8 @@ class Grouping(Variants):
         "axes": _variant("rows and columns, a kernel of each, by as many eigenvalues, as far", "axes"),
         "axes, few": _variant("the same by 10 eigenvalues, 0.4 of the way", "axes", end=10, power=0.4),
     }
-    judged: ClassVar[tuple[Judged, ...]] = (
-        *(("muon", "plain"), ("muon", "patches"), ("muon", "patches, ahead"), ("muon", "axes")),
+    judged: ClassVar[tuple[Judged, ...]] = tuple(
+        ("muon", variant) for variant in ("plain", "patches", "patches, ahead", "axes")
     )
     pairs: ClassVar[tuple[tuple[Judged, Judged], ...]] = (
         (("muon", "patches"), ("muon", "plain")),

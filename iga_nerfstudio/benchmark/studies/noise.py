@@ -73,23 +73,20 @@ class Noise(Photographs):
     sigmas: tuple[float, ...] = (0.05, 0.1)  # Standard deviations of the noise, of values in [0, 1].
 
     def measure(self, train: Train) -> Figures:
-        every = product(self.networks, (*self.sigmas, None), (False, True), self.photographs, self.seeds)
-        return {
-            "trainings": train(
-                [
-                    self.training(self.entry(network, sigma, adjusted), photograph, RATES["muon"][network], seed)
-                    for network, sigma, adjusted, photograph, seed in every
-                ]
-            )
-        }
+        every = product(self.networks, (*self.sigmas, None), (False, True))
+        entries = [self.entry(network, sigma, adjusted) for network, sigma, adjusted in every]
+        return {"trainings": self.judge(entries, "", self.photographs, train)["judged"]}
 
     def entry(self, network: Network, sigma: float | None, adjusted: bool) -> Entry:
         """A network on what is made of a photograph, as iga-image trains it."""
-        changes: dict[str, Any] = {"sigma": sigma, "adjustment": TaskAdjustmentConfig(enabled=adjusted)}
-        config = PartConfig(**vars(self.config(network, "muon")) | changes | {"schedule": ScheduleConfig()})
+        automatic: dict[str, Any] = {
+            "adjustment": TaskAdjustmentConfig(enabled=adjusted),
+            "schedule": ScheduleConfig(),
+        }
+        config = PartConfig(**vars(self.config(network, "muon")) | automatic, sigma=sigma)
         fitted = "every second pixel" if sigma is None else f"noise of {sigma:g}"
         labels = {"network": network, "fitted": fitted, "variant": "IGA" if adjusted else "plain"}
-        return Entry(labels, config, (), train_part)
+        return Entry(labels, config, (RATES["muon"][network],), train_part)
 
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:

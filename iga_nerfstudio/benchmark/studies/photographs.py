@@ -40,7 +40,8 @@ def outcome_of(record: Record) -> Outcome:
 def train_and_judge(config: ImageConfig) -> Outcome:
     """Train once; all metrics after the last step, and the best PSNR."""
     fitted = fit(load_image_task(config))
-    milliseconds = 1000 * whole(fitted.record).seconds / fitted.record.steps
+    record = whole(fitted.record)
+    milliseconds = 1000 * record.seconds / record.steps
     return fitted.metrics | {"best_psnr": fitted.best_metrics["psnr"], "milliseconds_per_step": milliseconds}
 
 

@@ -135,10 +135,11 @@ def _row(name: str, own: list[Outcome], runs: list[Outcome]) -> list[str]:
 def train_shape(config: SDFConfig) -> Outcome:
     """Train once; metrics after the last step, and the best IoU."""
     fitted = fit(load_shape_task(config))
+    record = whole(fitted.record)
     return fitted.metrics | {
         "best_iou": fitted.best_metrics["iou"],
-        "steps": fitted.record.steps,
-        "milliseconds_per_step": 1000 * whole(fitted.record).seconds / fitted.record.steps,
+        "steps": record.steps,
+        "milliseconds_per_step": 1000 * record.seconds / record.steps,
     }
 
 
