@@ -105,30 +105,39 @@ def read_side_by_side(path: Path, parts: int) -> list[np.ndarray]:
 
 
 def error_map(truth: np.ndarray, reconstruction: np.ndarray, path: Path) -> None:
-    """Absolute error of an image, averaged over channels, in steps of 8-bit pictures (1/255).
+    """Absolute error of an image: :func:`error_maps` of one."""
+    error_maps(truth, {"": reconstruction}, path)
+
+
+def error_maps(truth: np.ndarray, reconstructions: Mapping[str, np.ndarray], path: Path) -> None:
+    """Absolute errors of an image, averaged over channels, in steps of 8-bit pictures (1/255), on one scale.
 
     The colours reach from zero to the largest error shown; values beyond [0, 1] are clamped first. Of images of more
-    than 1024 pixels along a side means over squares of pixels are shown, and the title says so.
+    than 1024 pixels along a side means over squares of pixels are shown, and the titles say so.
 
     Args:
         truth: ``(H, W, C)`` in [0, 1].
-        reconstruction: ``(H, W, C)`` in [0, 1].
+        reconstructions: ``(H, W, C)`` in [0, 1] each, by their names.
         path: PNG to write.
 
     Raises:
         ValueError: If the images differ in shape, are not ``(H, W, C)`` or hold values that are not finite.
     """
-    _check_pair(truth, reconstruction)
-    error, mean, largest, side = _errors(truth, reconstruction)
-    height, width = truth.shape[:2]
-    figure = Figure(figsize=_size_of_picture(width / height), layout="constrained")
-    axis = figure.subplots()
+    for reconstruction in reconstructions.values():
+        _check_pair(truth, reconstruction)
+    maps = {name: _errors(truth, reconstruction) for name, reconstruction in reconstructions.items()}
     # Equal images have no largest error; they get the scale of one 8-bit step.
-    picture = axis.imshow(error, cmap="viridis", vmin=0, vmax=error.max() or 1.0, interpolation="nearest")
-    _hide_ticks(axis)
-    shown = "" if side == 1 else f"\nshown: means over {side} x {side} pixels"
-    axis.set_title(f"mean {mean:.3g}, largest {largest:.3g}{shown}", fontsize="medium")
-    figure.colorbar(picture, ax=axis, label="absolute error (1/255)", shrink=0.9)
+    brightest = max(error.max() for error, *_ in maps.values()) or 1.0
+    height, width = truth.shape[:2]
+    figure_width, figure_height = _size_of_picture(width / height)
+    figure = Figure(figsize=(figure_width * len(maps), figure_height), layout="constrained")
+    axes = figure.subplots(1, len(maps), squeeze=False)[0]
+    for axis, (name, (error, mean, largest, side)) in zip(axes, maps.items(), strict=True):
+        picture = axis.imshow(error, cmap="viridis", vmin=0, vmax=brightest, interpolation="nearest")
+        _hide_ticks(axis)
+        shown = "" if side == 1 else f"\nshown: means over {side} x {side} pixels"
+        axis.set_title(f"{f'{name}: ' if name else ''}mean {mean:.3g}, largest {largest:.3g}{shown}", fontsize="medium")
+    figure.colorbar(picture, ax=axes, label="absolute error (1/255)", shrink=0.9)
     _write(figure, path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from iga_nerfstudio.adjustment import Axes
-from iga_nerfstudio.evaluation.figures import Curves, spectrum_over_training, training_curves
+from iga_nerfstudio.evaluation.figures import Curves, error_maps, spectrum_over_training, training_curves
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.machine import machine, versions
 from iga_nerfstudio.tasks.compare import sentence
@@ -107,10 +107,21 @@ def _figures(run: Run, runs: dict[str, Run]) -> dict[str, Path]:
         figures[f"kernel{of}: its eigenvalues over the training"] = kernel
     behind = [f", {name}" if len(runs) > 1 else "" for name in runs]
     # Those of one kind beside each other. A network without a surface has no picture of it.
-    for stem in {path.stem: None for one in runs.values() for path in one.pictures}:
+    stems = {path.stem: None for one in runs.values() for path in one.pictures}
+    if len(runs) > 1 and "error" in stems:  # one picture, so that the colours mean the same
+        del stems["error"]
+        figures["error, plain and adjusted"] = _write_errors(runs, run.folder / "errors.png")
+    for stem in stems:
         for name, one in zip(behind, runs.values(), strict=True):
             figures |= {f"{stem}{name}": path for path in one.pictures if path.stem == stem}
     return figures
+
+
+def _write_errors(runs: dict[str, Run], path: Path) -> Path:
+    """The errors of all runs on one scale."""
+    truths, founds = zip(*(run.comparison for run in runs.values()), strict=True)
+    write_whole(path, partial(error_maps, truths[0], dict(zip(runs, founds, strict=True))))
+    return path
 
 
 def _metrics(runs: dict[str, Run]) -> dict[str, dict[str, float]]:

@@ -16,6 +16,7 @@ from iga_nerfstudio.evaluation import figures as figures_module
 from iga_nerfstudio.evaluation.figures import (
     compared_sheet,
     error_map,
+    error_maps,
     read_side_by_side,
     residual_spectrum,
     signal_figure,
@@ -85,6 +86,23 @@ def test_error_map_is_the_error_in_8_bit_steps(tmp_path, drawn):
     error_map(truth, result, tmp_path / "c.png")
     assert not np.array_equal(first, check_png(tmp_path / "b.png"))
     assert np.array_equal(first, check_png(tmp_path / "c.png"))
+
+
+def test_errors_of_several_reconstructions_are_on_one_scale(tmp_path, drawn):
+    truth = picture(0)
+    close, far = truth * 0.9, 1 - truth
+    error_maps(truth, {"close": close, "far": far}, tmp_path / "a.png")
+    check_png(tmp_path / "a.png")
+    *panels, bar = drawn[0].axes
+    for axis, name, result in zip(panels, ("close", "far"), (close, far), strict=True):
+        (image,) = axis.images
+        error = 255 * np.abs(truth - result).mean(axis=-1)
+        np.testing.assert_allclose(image.get_array(), error)
+        assert image.get_clim() == (0, 255 * np.abs(truth - far).mean(axis=-1).max())
+        assert axis.get_title() == f"{name}: mean {error.mean():.3g}, largest {error.max():.3g}"
+    assert bar.get_ylabel() == "absolute error (1/255)"
+    with pytest.raises(ValueError, match="Need two images"):
+        error_maps(truth, {"close": close, "far": far[1:]}, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 80), (80, 8)])

@@ -277,9 +277,9 @@ def test_the_picture_of_a_trained_scene(browser: Any, tmp_path: Path) -> None:
 
 
 def test_the_report_of_a_comparison_opens_without_errors(browser: Any, tmp_path: Path) -> None:
-    view = write_demo_scene(tmp_path / "scene", resolution=96, num_train=1, num_val=1, num_test=1) / "train" / "r_0.png"
+    write_demo_scene(tmp_path / "scene", resolution=96, num_train=1, num_val=1, num_test=1)
     subprocess.run(
-        [COMMANDS / "iga-image", "--data", view, "--output-dir", "out", "--experiment-name", "demo",
+        [COMMANDS / "iga-image", "--data", "scene/train/r_0.png", "--output-dir", "out", "--experiment-name", "demo",
          "--timestamp", "report", "--max-num-iterations", "600" if PICTURES else "60", "--network.hidden-dim", "32",
          "--compare"],
         check=True, capture_output=True, timeout=240, cwd=tmp_path,

@@ -63,7 +63,7 @@ def test_both_runs_are_those_that_one_would_train_alone(photo: Path, whole: Path
     assert np.array_equal(shown["plain"], both[0])
     assert np.array_equal(shown["adjusted"], both[1])
     assert not np.array_equal(*both)
-    assert {"ground truth", "error, plain", "error, adjusted", "training: loss and metrics"} <= set(shown)
+    assert {"ground truth", "error, plain and adjusted", "spectrum, plain", "training: loss and metrics"} <= set(shown)
     numbers = [metrics(folder)["metrics"]["psnr"] for folder in (run / "plain", run)]  # type: ignore[index]
     assert "PSNR is {:.2f} dB plain and {:.2f} dB adjusted".format(*numbers) in page
     assert not re.search(r'(src|href)="(?!data:)', page)
