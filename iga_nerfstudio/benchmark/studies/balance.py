@@ -19,7 +19,7 @@ HALF = "default, half"
 
 @dataclass(frozen=True)
 class Balance(Variants):
-    """How to balance under Adam and Muon: chosen on some photographs, judged on others."""
+    """How to balance under Adam, Muon and SOAP: chosen on some photographs, judged on others."""
 
     name: ClassVar[str] = "balance"
 
@@ -34,7 +34,7 @@ class Balance(Variants):
         "up": Variant("raised to the largest eigenvalue, as under plain gradient descent", {"rule": "sgd"}),
         DEFAULT_PLAIN: Variant("no adjustment, the rate falling to nothing along a cosine", PLAIN, schedule="cosine"),
         DEFAULT: Variant(
-            "what iga-image does under Muon: one eigenvalue for every 19 groups, 0.7 of the way, and the cosine",
+            "what iga-image does: one eigenvalue for every 19 groups, under Muon 0.7 of the way, and the cosine",
             automatic=True,
             schedule="cosine",
         ),
@@ -50,6 +50,8 @@ class Balance(Variants):
         ("muon", DEFAULT_PLAIN),
         ("muon", DEFAULT),
         ("muon", HALF),
+        ("soap", DEFAULT_PLAIN),
+        ("soap", DEFAULT),
     )
     pairs: ClassVar[tuple[tuple[Judged, Judged], ...]] = (
         (("adam", "paper"), ("adam", "plain")),
@@ -59,6 +61,9 @@ class Balance(Variants):
         (("muon", DEFAULT), ("muon", DEFAULT_PLAIN)),
         (("muon", DEFAULT), ("adam", "paper")),
         (("muon", HALF), ("muon", DEFAULT_PLAIN)),
+        (("soap", DEFAULT_PLAIN), ("muon", DEFAULT_PLAIN)),
+        (("soap", DEFAULT), ("soap", DEFAULT_PLAIN)),
+        (("soap", DEFAULT), ("muon", DEFAULT)),
     )
     other_rates = (0.5, 2.0)
 

@@ -19,6 +19,7 @@ from iga_nerfstudio.tasks.task import fit
 from iga_nerfstudio.tasks.trainer import Record
 
 OptimizerKind = Literal["adam", "muon"]
+AnyOptimizer = Literal["adam", "muon", "soap"]
 
 
 def train_photograph(config: ImageConfig) -> Outcome:
@@ -74,7 +75,7 @@ class Photographs(Study):
     seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
-    def config(self, network: NetworkKind, optimizer: OptimizerKind) -> ImageConfig:
+    def config(self, network: NetworkKind, optimizer: AnyOptimizer) -> ImageConfig:
         """The paper's settings for a network with IGA, at these sizes and under some optimiser."""
         paper = photograph_settings(network)
         return replace(

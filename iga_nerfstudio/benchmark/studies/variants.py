@@ -12,22 +12,23 @@ from iga_nerfstudio.benchmark.cost.timing import step_costs
 from iga_nerfstudio.benchmark.curves import mean_curve, to_quality, value_at
 from iga_nerfstudio.benchmark.paper import Network
 from iga_nerfstudio.benchmark.plots import draw_curves
-from iga_nerfstudio.benchmark.studies.photographs import Entry, OptimizerKind, Photographs, by_entry
+from iga_nerfstudio.benchmark.studies.photographs import AnyOptimizer, Entry, Photographs, by_entry
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.tables import differences, gain, number, spread, table, those
 from iga_nerfstudio.tasks.config import ScheduleConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import load_image_task
 
 # The rate at which all variants are compared.
-RATES: dict[OptimizerKind, dict[Network, float]] = {
+RATES: dict[AnyOptimizer, dict[Network, float]] = {
     "adam": {"relu": 5e-3, "pe": 5e-3, "siren": 2e-3},
     "muon": {"relu": 4e-2, "pe": 2e-2, "siren": 3e-3},
+    "soap": {"relu": 2e-2, "pe": 2e-2, "siren": 3e-3},
 }
 PLAIN = {"enabled": False}
 # What iga-image does unless told otherwise, with pictures of the studies' sizes.
 _AUTOMATIC = TaskAdjustmentConfig(representative="largest_residual")
 # A variant, and what it is trained with.
-Judged = tuple[OptimizerKind, str]
+Judged = tuple[AnyOptimizer, str]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Variants(Photographs):
         costs = [cost for network in self.networks for cost in self.step_costs(network)]
         return {"compared": train(compared), **found, "step_costs": costs}
 
-    def entry(self, network: Network, optimizer: OptimizerKind, variant: str) -> Entry:
+    def entry(self, network: Network, optimizer: AnyOptimizer, variant: str) -> Entry:
         """A network under an optimiser, and a variant of the adjustment."""
         chosen, config = self.variants[variant], self.config(network, optimizer)
         paper = replace(config.adjustment, end=round(chosen.end_factor * (config.adjustment.end or 0)))
@@ -87,7 +88,7 @@ class Variants(Photographs):
     def step_costs(self, network: Network) -> list[Figures]:
         """Seconds of a step of those that are judged over those of plain training, timed alternately."""
 
-        def step(optimizer: OptimizerKind, variant: str) -> Callable[[], None]:
+        def step(optimizer: AnyOptimizer, variant: str) -> Callable[[], None]:
             training = self.training(self.entry(network, optimizer, variant), self.held_out[0], 1e-4, 0)
             return load_image_task(training.configuration).trainer().step
 
