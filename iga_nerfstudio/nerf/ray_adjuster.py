@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from nerfstudio.cameras.cameras import Cameras
@@ -76,6 +76,11 @@ class RayAdjustmentConfig(AdjustmentSettings):
     nothing is communicated for it. True: all processes compute the kernel of all their rays, as one process with the
     larger batch would; it costs each a kernel of (rays x processes)^2 entries and three small exchanges a step. All
     processes need the same settings and number of rays."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take up what a run's config.yml says; a setting that it does not name came later, and is what it was then."""
+        earlier = {one.name: one.metadata["earlier"] for one in fields(self) if "earlier" in one.metadata}
+        vars(self).update(earlier | state)
 
 
 def build_ray_adjuster(

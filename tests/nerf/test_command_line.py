@@ -24,6 +24,8 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.nerf.forked_commands import ForkedCommands
+
 COMMANDS = Path(sys.executable).parent
 SMALL = {
     "--pipeline.datamanager.train-num-rays-per-batch": 64,
@@ -40,34 +42,38 @@ SMALL = {
 }
 
 
-def run(name: str, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def run(name: object, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [COMMANDS / name, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=environment
+        [COMMANDS / str(name), *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=environment
     )
 
 
-def train(scene: Path, output: Path, timestamp: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedCommands]:
+    commands = ForkedCommands(tmp_path_factory.mktemp("printed"))
+    yield commands
+    commands.stop()
+
+
+@pytest.fixture(scope="module")
+def train(forked: ForkedCommands) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Trains a small network; takes what :func:`training` does."""
+    return lambda *arguments: forked.run(*training(*arguments))
+
+
+def training(scene: Path, output: Path, timestamp: str, *arguments: object) -> list[object]:
+    """A command that trains a small network."""
     places = ("--data", scene, "--output-dir", output, "--timestamp", timestamp)
-    settings = [word for pair in SMALL.items() for word in pair]
-    return run("ns-train", "iga-nerf-tiny", *places, *settings, *arguments)
+    return ["ns-train", "iga-nerf-tiny", *places, *(word for pair in SMALL.items() for word in pair), *arguments]
 
 
 @pytest.fixture(scope="module")
 def trained(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of 12 steps that keeps its checkpoints of steps 5, 10 and 11."""
     output = tmp_path_factory.mktemp("outputs")
-    result = train(
-        scene,
-        output,
-        "first",
-        "--max-num-iterations",
-        12,
-        "--steps-per-save",
-        5,
-        "--save-only-latest-checkpoint",
-        False,
-    )
+    saves = ("--steps-per-save", 5, "--save-only-latest-checkpoint", False)
+    result = run(*training(scene, output, "first", "--max-num-iterations", 12, *saves))
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return output / "tiny" / "iga-nerf-tiny" / "first"
 
@@ -135,7 +141,7 @@ def test_evaluation_and_rendering(trained, tmp_path):
     assert np.abs(shown["train", "error"][..., 0] - wrong).max() <= 2
 
 
-def test_resuming_goes_on_from_the_checkpoint(trained, scene, tmp_path):
+def test_resuming_goes_on_from_the_checkpoint(train, trained, scene, tmp_path):
     result = train(scene, tmp_path, "second", "--max-num-iterations", 16, "--load-dir", trained / "nerfstudio_models")
     assert result.returncode == 0, result.stderr[-3000:]
     (path,) = (tmp_path / "tiny" / "iga-nerf-tiny" / "second" / "nerfstudio_models").iterdir()
@@ -145,7 +151,7 @@ def test_resuming_goes_on_from_the_checkpoint(trained, scene, tmp_path):
     assert type(next(iter(state["optimizers"]["fields"]["param_groups"]))["lr"]) is float
 
 
-def test_a_truncated_checkpoint_is_named_and_earlier_ones_work(trained, scene, tmp_path):
+def test_a_truncated_checkpoint_is_named_and_earlier_ones_work(train, trained, scene, tmp_path):
     models = shutil.copytree(trained / "nerfstudio_models", tmp_path / "models")
     latest = models / "step-000000011.ckpt"
     latest.write_bytes(latest.read_bytes()[:20000])
@@ -158,7 +164,7 @@ def test_a_truncated_checkpoint_is_named_and_earlier_ones_work(trained, scene, t
     assert result.returncode == 0, result.stderr[-3000:]
 
 
-def test_gradient_accumulation_mixed_precision_and_the_plain_network(scene, tmp_path):
+def test_gradient_accumulation_mixed_precision_and_the_plain_network(train, scene, tmp_path):
     result = train(
         scene, tmp_path, "plain", "--max-num-iterations", 4, "--pipeline.model.adjustment.enabled", False,
         "--gradient-accumulation-steps", "fields", 2, "--mixed-precision", True,
@@ -225,7 +231,7 @@ def test_tensorboard_starts_and_shows_the_curves(trained, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_training_that_is_stopped_saves_and_says_how_to_go_on(scene, tmp_path, number):
+def test_a_training_that_is_stopped_saves_and_says_how_to_go_on(forked, scene, tmp_path, number):
     settings = [word for pair in SMALL.items() for word in pair]
     places = ("--data", scene, "--output-dir", tmp_path, "--timestamp", "stopped", "--max-num-iterations", 5000)
     log = tmp_path / "log.txt"
@@ -246,13 +252,13 @@ def test_a_training_that_is_stopped_saves_and_says_how_to_go_on(scene, tmp_path,
         return  # what is printed and saved is the same
     # As it is printed, and two steps more.
     command = re.search(r"^  ns-train (.*)$", output, re.MULTILINE)[1].split()
-    result = run("ns-train", *command, "--max-num-iterations", steps + 2, "--vis", "tensorboard")
+    result = forked.run("ns-train", *command, "--max-num-iterations", steps + 2, "--vis", "tensorboard")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     (path,) = (tmp_path / "tiny/iga-nerf-tiny/stopped/nerfstudio_models").iterdir()
     assert path.name == f"step-{steps + 1:09d}.ckpt"
 
 
-def test_a_training_that_diverges_ends_with_a_word_and_no_checkpoint(scene, tmp_path):
+def test_a_training_that_diverges_ends_with_a_word_and_no_checkpoint(train, scene, tmp_path):
     result = train(
         scene, tmp_path, "diverged", "--max-num-iterations", 9, "--logging.steps-per-log", 100,
         "--optimizers.fields.optimizer.lr", 1e30,
@@ -265,7 +271,7 @@ def test_a_training_that_diverges_ends_with_a_word_and_no_checkpoint(scene, tmp_
     assert not list(tmp_path.glob("tiny/*/*/nerfstudio_models/*"))
 
 
-def test_damaged_weights_are_not_evaluated(trained, tmp_path):
+def test_damaged_weights_are_not_evaluated(forked, trained, tmp_path):
     copied = tmp_path / "outputs" / "tiny" / "iga-nerf-tiny" / "damaged"
     shutil.copytree(trained, copied)
     config = yaml.load((copied / "config.yml").read_text(), yaml.Loader)
@@ -276,7 +282,7 @@ def test_damaged_weights_are_not_evaluated(trained, tmp_path):
     content = bytearray(latest.read_bytes())
     content[content.index(weight.numpy().tobytes()) + 1] ^= 1
     latest.write_bytes(content)
-    result = run("ns-eval", "--load-config", copied / "config.yml", "--output-path", tmp_path / "eval.json")
+    result = forked.run("ns-eval", "--load-config", copied / "config.yml", "--output-path", tmp_path / "eval.json")
     assert result.returncode != 0
     assert "The checkpoint of step 11 is damaged" in result.stderr
     assert not (tmp_path / "eval.json").exists()
@@ -289,13 +295,13 @@ def test_damaged_weights_are_not_evaluated(trained, tmp_path):
         (("--load-dir", "no/such/folder"), "holds no checkpoint"),
     ],
 )
-def test_wrong_settings_are_named(scene, tmp_path, arguments, message):
+def test_wrong_settings_are_named(train, scene, tmp_path, arguments, message):
     result = train(scene, tmp_path, "wrong", "--max-num-iterations", 2, *arguments)
     assert result.returncode != 0
     assert message in " ".join((result.stdout + result.stderr).split())
 
 
-def test_missing_data_is_named(tmp_path):
+def test_missing_data_is_named(train, tmp_path):
     result = train(tmp_path / "nowhere", tmp_path, "wrong", "--max-num-iterations", 2)
     assert result.returncode != 0
     assert "does not exist. Give a scene's folder with --data" in " ".join((result.stdout + result.stderr).split())

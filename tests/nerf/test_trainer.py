@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -219,6 +220,13 @@ class TestLoadConfig:
         assert config.pipeline.datamanager.dataparser.downscale_factor == 4
         assert config.timestamp == "{timestamp}"
         assert config.load_config is None
+
+    def test_a_setting_that_came_after_the_run_is_what_it_was_then(self, saved, monkeypatch):
+        text = saved.read_text()
+        floor = re.search(r"^ +floor: 0.03\n", text, re.MULTILINE)[0]
+        assert self.load(monkeypatch, "--load-config", saved).pipeline.model.adjustment.floor == 0.03
+        saved.write_text(text.replace(floor, ""))
+        assert self.load(monkeypatch, "--load-config", saved).pipeline.model.adjustment.floor == 0
 
     def test_a_parsers_options_beside_it_override_the_runs(self, saved, monkeypatch):
         config = self.load(monkeypatch, f"--load-config={saved}", "iga-blender", "--test-skip", 3)
