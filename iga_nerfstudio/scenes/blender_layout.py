@@ -89,6 +89,16 @@ def write_demo_scene(
     return output_dir
 
 
+def command_of(folder: Path) -> str | None:
+    """The command that makes a folder's built-in scene, but for where; None where the folder holds no such scene."""
+    try:
+        marker = _read_marker(folder / SCENE_FILE)
+    except (OSError, ValueError):
+        return None
+    options = (f"--{name.replace('_', '-')} {value}" for name, value in marker.items() if name != "version")
+    return f"iga-scene {' '.join(options)}"
+
+
 def _is_complete(output_dir: Path, marker: dict[str, object], splits: dict[str, FloatArray]) -> bool:
     """Whether the folder already holds exactly this scene; refuses folders that hold something else."""
     if output_dir.exists() and not output_dir.is_dir():

@@ -118,6 +118,10 @@ class TestRays:
         )
         assert "| Adam | heaviest | 100 | 0.50 | 0.80 | 0.20 | 0.90 |" in text
         assert f"- heaviest: {VARIANTS['heaviest'].meaning}." in text
+        made = "iga-scene --scene lighthouse --resolution 24 --num-train 16 --num-val 2 --num-test 3"
+        assert f"- {scene.name}: `{made}`." in text
+        del figures["built_in"]
+        assert "iga-scene" not in Rays.section(figures, "rays")
         assert "gain over plain on all scenes and seeds: heaviest +2.00 ± 1.41 (2 of 2) dB." in text
         Rays.draw(figures, tmp_path / "rays")
         assert (tmp_path / f"rays_{scene.name}_gains.png").read_bytes().startswith(b"\x89PNG")

@@ -223,6 +223,17 @@ class TestCommand:
         expected = render_view(hemisphere_cameras(1)[0], 24, scene="orrery")
         assert_allclose(view, expected, atol=0.5 / 255.0 + 1e-9)
 
+    def test_a_folder_says_how_it_was_made(self, tmp_path: Path) -> None:
+        numbers = {"resolution": 9, "num_train": 2, "num_val": 0, "num_test": 1}
+        first = write_demo_scene(tmp_path / "first", scene="orrery", **numbers)
+        name, *words = str(blender_layout.command_of(first)).split()
+        assert name == "iga-scene"
+        cli.main([*words, "--output-dir", str(tmp_path / "second")])
+        assert contents(tmp_path / "second") == contents(first)
+        (first / "scene.json").write_text('{"scene": "of another program"}')
+        assert blender_layout.command_of(first) is None
+        assert blender_layout.command_of(tmp_path) is None
+
     def test_errors_are_one_line(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             cli.main(["--output-dir", str(tmp_path), "--resolution", "4"])

@@ -21,6 +21,7 @@ from iga_nerfstudio.benchmark.studies.variants import Variant
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
 from iga_nerfstudio.benchmark.tables import differences, finished, gain, gains_rows, grouped, spread, table, those
+from iga_nerfstudio.scenes.blender_layout import command_of
 
 if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
     from nerfstudio.engine.trainer import TrainerConfig
@@ -78,7 +79,8 @@ class Rays(Study):
                 f"{self.downscale_factors}, {self.optimizers}, {self.rates}."
             )
         trainings = train(list(self.trainings()))
-        return {"trainings": trainings, "step_costs": self.step_costs()}
+        commands = {scene.name: command for scene in self.data if (command := command_of(scene))}
+        return {"trainings": trainings, "step_costs": self.step_costs(), "built_in": commands}
 
     def trainings(self) -> Iterator[Training]:
         """Every variant on every scene under every optimiser with every seed."""
@@ -131,6 +133,8 @@ class Rays(Study):
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
         meanings = "\n".join(f"- {name}: {VARIANTS[name].meaning}." for name in figures["step_costs"])
+        # Not in results of earlier versions.
+        meanings += "".join(f"\n- {name}: `{made}`." for name, made in figures.get("built_in", {}).items())
         parts = [
             f"""## {", ".join(figures["data"])}, {figures["max_num_iterations"]} steps
 
