@@ -162,4 +162,4 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
 
 
 def _name(optimizer: str, variant: str) -> str:
-    return f"{optimizer.capitalize()}, {variant}"
+    return f"{'SOAP' if optimizer == 'soap' else optimizer.capitalize()}, {variant}"
