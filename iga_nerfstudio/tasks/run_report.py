@@ -110,18 +110,13 @@ def _figures(run: Run, runs: dict[str, Run]) -> dict[str, Path]:
     stems = {path.stem: None for one in runs.values() for path in one.pictures}
     if len(runs) > 1 and "error" in stems:  # one picture, so that the colours mean the same
         del stems["error"]
-        figures["error, plain and adjusted"] = _write_errors(runs, run.folder / "errors.png")
+        errors, founds = run.folder / "errors.png", {name: one.comparison[1] for name, one in runs.items()}
+        write_whole(errors, partial(error_maps, run.comparison[0], founds))
+        figures[f"error, {' and '.join(runs)}"] = errors
     for stem in stems:
         for name, one in zip(behind, runs.values(), strict=True):
             figures |= {f"{stem}{name}": path for path in one.pictures if path.stem == stem}
     return figures
-
-
-def _write_errors(runs: dict[str, Run], path: Path) -> Path:
-    """The errors of all runs on one scale."""
-    truths, founds = zip(*(run.comparison for run in runs.values()), strict=True)
-    write_whole(path, partial(error_maps, truths[0], dict(zip(runs, founds, strict=True))))
-    return path
 
 
 def _metrics(runs: dict[str, Run]) -> dict[str, dict[str, float]]:

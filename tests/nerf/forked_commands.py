@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+# No GPU, and no line of a message broken.
+ENVIRONMENT = os.environ | {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
 MODULES = {"ns-train": "nerfstudio.scripts.train", "ns-eval": "nerfstudio.scripts.eval"}
 
 
@@ -22,10 +24,8 @@ class ForkedCommands:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        environment = os.environ | {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
-        words = [sys.executable, "-m", "tests.nerf.forked_commands"]
         self.process = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=Path.cwd()
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
         )
 
     def run(self, *words: object) -> subprocess.CompletedProcess[str]:

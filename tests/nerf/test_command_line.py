@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -24,7 +23,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.nerf.forked_commands import ForkedCommands
+from tests.nerf.forked_commands import ENVIRONMENT, ForkedCommands
 
 COMMANDS = Path(sys.executable).parent
 SMALL = {
@@ -43,9 +42,8 @@ SMALL = {
 
 
 def run(name: object, *arguments: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "200", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
-        [COMMANDS / str(name), *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=environment
+        [COMMANDS / str(name), *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=ENVIRONMENT
     )
 
 
@@ -183,12 +181,11 @@ def listening(process: subprocess.Popen) -> set[tuple[str, int]]:
 
 
 @contextmanager
-def started(log: Path, name: str, *arguments: object) -> Iterator[subprocess.Popen]:
+def started(log: Path, name: object, *arguments: object) -> Iterator[subprocess.Popen]:
     """A command that goes on until it is ended."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200"}
     with log.open("w") as file:
         process = subprocess.Popen(
-            [COMMANDS / name, *map(str, arguments)], stdout=file, stderr=subprocess.STDOUT, env=environment
+            [COMMANDS / str(name), *map(str, arguments)], stdout=file, stderr=subprocess.STDOUT, env=ENVIRONMENT
         )
     try:
         yield process
@@ -232,11 +229,9 @@ def test_tensorboard_starts_and_shows_the_curves(trained, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_training_that_is_stopped_saves_and_says_how_to_go_on(forked, scene, tmp_path, number):
-    settings = [word for pair in SMALL.items() for word in pair]
-    places = ("--data", scene, "--output-dir", tmp_path, "--timestamp", "stopped", "--max-num-iterations", 5000)
     log = tmp_path / "log.txt"
-    arguments = ("iga-nerf-tiny", *places, *settings, "--vis", "viewer", "--viewer.websocket-port", 17300)
-    with started(log, "ns-train", *arguments) as process:
+    viewer = ("--vis", "viewer", "--viewer.websocket-port", 17300)
+    with started(log, *training(scene, tmp_path, "stopped", "--max-num-iterations", 5000, *viewer)) as process:
         wait_for(process, log, lambda: re.search(r"^4 \(", log.read_text(), re.MULTILINE))
         assert {host for host, _ in listening(process)} == {"127.0.0.1"}
         process.send_signal(number)

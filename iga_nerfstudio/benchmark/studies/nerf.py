@@ -25,18 +25,7 @@ from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, Method, Size, why_not
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, one_thread_each
-from iga_nerfstudio.benchmark.tables import (
-    differences,
-    finished,
-    gain,
-    gains_rows,
-    grouped,
-    mean,
-    number,
-    spread,
-    table,
-    those,
-)
+from iga_nerfstudio.benchmark.tables import differences, finished, gain, grouped, mean, number, spread, table, those
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.evaluation.figures import read_side_by_side, view_sheet
@@ -51,11 +40,6 @@ TRIAL_STEPS, WARM_UP_STEPS = 150, 50
 # Tags of nerfstudio's TensorBoard scalars.
 ITERATION_TIME, TEST_PSNR = "Train Iter (time)", "Eval Images Metrics Dict (all images)/psnr"
 GPU_MEMORY = "GPU Memory (MB)"
-# What README shows of equal seconds.
-PAIRS = {
-    "adam": {"plain": "iga-nerf-tiny-plain", "iga": "iga-nerf-tiny"},
-    "muon": {"plain": "iga-nerf-muon-plain", "iga": "iga-nerf-muon"},
-}
 # Columns after PSNR and its gain: of what, and how it is written.
 COLUMNS = (
     {"median view": ("median_psnr", ".2f"), "worst view": ("worst_psnr", ".1f"), "SSIM": ("ssim", ".4f")}
@@ -159,18 +143,6 @@ views, {"each method's own size" if figures["size"] == "own" else "small network
         not_run = [f"- {entry['method']}: {entry['reason']}.\n" for entry in figures["not_run"]]
         parts += [_words(figures["trainings"]), "Not run:\n\n" + "".join(not_run) if not_run else ""]
         return "\n".join(filter(None, parts))
-
-    @classmethod
-    def gains(cls, figures: Figures) -> list[list[str]]:
-        runs = [
-            run | {"optimizer": optimizer, "variant": variant}
-            for optimizer, pair in PAIRS.items()
-            for variant, method in pair.items()
-            for run in those(figures["trainings"], method=method)
-        ]
-        if figures["steps"] is not None or {run["optimizer"] for run in runs} != set(PAIRS):
-            return []
-        return gains_rows(f"NeRF in {figures['seconds'] / 60:g} minutes", "scene", runs, "psnr", "scene")
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
