@@ -177,11 +177,14 @@ def test_runs_at_other_sizes_have_other_folders() -> None:
     changes: tuple[dict[str, Any], ...] = (
         *({}, {"steps": 6}, {"downscale_factors": (2,)}, {"test_skip": 2}, {"seeds": (43,)}, {"decay_steps": 9}),
         {"methods": ("iga-nerf-tiny-plain",)},
+        {"mixed_precision": True},
     )
     found = [next(replace(tiny, **change).trainings()) for change in changes]
     assert len({training.configuration["timestamp"] for training in found}) == len(changes)
     assert next(replace(tiny, runs=Path("elsewhere")).trainings()).key == found[0].key
     command = command_of(tiny)
+    assert "--mixed-precision" not in command
+    assert " --mixed-precision True " in command_of(replace(tiny, mixed_precision=True))
     assert "scheduler.decay-steps 5 " in command
     assert "adjustment.end" not in command
 

@@ -72,6 +72,7 @@ class Nerf(Study):
     # Steps over which the learning rate of iga-nerf falls; those of the training if not given.
     decay_steps: int | None = None
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
+    mixed_precision: bool = False  # Whether networks run in half precision where they can, as --mixed-precision has it.
     lpips_backbone: Path | None = None  # AlexNet weights for LPIPS; torch's cache, or a download, if not given.
     # Stop after that long: what is under way is saved, and goes on when the command is called again.
     minutes: float | None = None
@@ -110,6 +111,8 @@ class Nerf(Study):
         shared = ("test_skip", "steps", "seconds", "curve_points", "decay_steps", "device", "lpips_backbone")
         deadline = None if self.minutes is None else time.time() + 60 * self.minutes
         every = {name: getattr(self, name) for name in shared} | {"output_dir": self.runs, "deadline": deadline}
+        if self.mixed_precision:  # it came later, and trainings without keep their keys
+            every |= {"mixed_precision": True}
         able = [method for method in self.methods if why_not(method, self.device) is None]
         scenes = zip(self.data, self.factors(), strict=True)
         for (scene, factor), method, seed in product(scenes, able, self.seeds):
@@ -130,7 +133,8 @@ class Nerf(Study):
 
 Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, {"all" if skip == 1 else f"one of {skip}"} test \
 views, {"each method's own size" if figures["size"] == "own" else "small networks and batches"}, \
-{f"the learning rate of iga-nerf falling over {decay} steps, " if decay else ""}on {figures["device"]}, seeds \
+{f"the learning rate of iga-nerf falling over {decay} steps, " if decay else ""}on {figures["device"]}\
+{" in mixed precision" if figures.get("mixed_precision") else ""}, seeds \
 {", ".join(map(str, figures["seeds"]))}. {sizes(own, FULL)}
 """
         ]
@@ -293,6 +297,8 @@ def command_of_run(
         "--steps-per-eval-batch": never,
         "--steps-per-eval-all-images": max(steps // curve_points, 1) if curve_points else never,
     }
+    if settings.get("mixed_precision"):
+        options |= {"--mixed-precision": True}
     return [
         *("ns-train", method.name, *(word for option in (options | load).items() for word in option)),
         *(word for name, value in (method.options | decay).items() for word in (name, *str(value).split())),

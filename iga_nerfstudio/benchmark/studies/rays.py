@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import tyro
@@ -66,6 +66,7 @@ class Rays(Study):
     max_num_iterations: int = 1500  # Training steps; the learning rate falls to 3 percent over them.
     curve_points: int = 3  # How often the test views are rendered.
     rounds: int = 15  # Timed rounds of steps.
+    device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
         unknown = set(self.variants) - set(VARIANTS)
@@ -94,7 +95,9 @@ class Rays(Study):
         labels = {"scene": scene.name, "variant": variant, "optimizer": optimizer, "seed": seed}
         settings = {"config": self.config(scene, factor, optimizer, variant), "seed": seed}
         length = {"num_iterations": self.max_num_iterations, "curve_points": self.curve_points}
-        return Training(labels, train_nerf, settings | length)
+        # It came later, and trainings on a CPU keep their keys.
+        place = {} if self.device == "cpu" else {"device": self.device}
+        return Training(labels, train_nerf, settings | length | place)
 
     def config(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str) -> TrainerConfig:
         """The settings of a training, as ``ns-train`` would have them."""
@@ -124,7 +127,7 @@ class Rays(Study):
 
         first = (self.data[0], self.downscale_factors[0], self.optimizers[0])
         names = ("plain", *self.variants)
-        steps = {variant: NerfTraining(self.config(*first, variant), "cpu", 0).step for variant in names}
+        steps = {variant: NerfTraining(self.config(*first, variant), self.device, 0).step for variant in names}
         for step in steps.values():
             for _ in range(self.max_num_iterations // 5):
                 step()
@@ -140,7 +143,8 @@ class Rays(Study):
 
 Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, one of {figures["test_skip"]} test views; fields \
 of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays a step, {COARSE} + {FINE - COARSE} \
-samples a ray, learning rates fall to 3 percent; seeds {", ".join(map(str, figures["seeds"]))}.
+samples a ray, learning rates fall to 3 percent{", on a GPU" if figures.get("device") == "cuda" else ""}; seeds \
+{", ".join(map(str, figures["seeds"]))}.
 
 {meanings}
 """
@@ -232,7 +236,7 @@ def train_nerf(settings: dict[str, Any]) -> Outcome:
     """Train once; test PSNR on the way and after the last step."""
     from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 
-    training = NerfTraining(settings["config"], "cpu", settings["seed"])
+    training = NerfTraining(settings["config"], settings.get("device", "cpu"), settings["seed"])
     steps = settings["num_iterations"]
     between = max(steps // settings["curve_points"], 1)
     curve, empty = [], []
