@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -50,6 +51,10 @@ KernelMethod = Literal["layerwise", "per_sample"]
 Representatives = Callable[[], tuple[tuple[Tensor, ...], Tensor | None]]
 """Gives the n representatives' network inputs, ``(n, d)`` or ``(n, m, d)`` each, and their shares ``(n, m)`` or None,
 or gradients with respect to their outputs; see :func:`layerwise_entk`."""
+
+
+def _no_transform() -> None:
+    """That of a step that is left as it is."""
 
 
 @dataclass
@@ -203,6 +208,7 @@ class InductiveGradientAdjuster:
         self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
         self._network_checked = False
         self._replay: Replay[tuple[Tensor, KrylovSpace | None]] = Replay()
+        self._replay_of_look: Replay[tuple[Tensor, Tensor]] = Replay()  # at the space that the other one begins
         self._largest_kernel = 0  # whose size was seen to fit
 
     def reconfigure(
@@ -409,8 +415,28 @@ class InductiveGradientAdjuster:
             ValueError: As for :meth:`adjust`, and if the kernel is larger than the memory.
             UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
         """
+        return self.begin(n, representatives, device, grouping)()
+
+    def begin(
+        self, n: int, representatives: Representatives, device: torch.device, grouping: Grouping | None = None
+    ) -> Callable[[], SpectralTransform | None]:
+        """Begin a step in two parts, between which a caller gives a GPU other work while it computes the kernel.
+
+        Args:
+            n: As for :meth:`transform_for`, like the others.
+            representatives: Who stands for the groups.
+            device: Where the groups are.
+            grouping: This step's groups, where they are not the adjuster's.
+
+        Returns:
+            What gives the step's transform, to be called once and before the next step: see :meth:`transform_for`.
+
+        Raises:
+            ValueError: As for :meth:`transform_for`.
+            UnsupportedNetworkError: As for :meth:`transform_for`.
+        """
         if not self.active:
-            return None
+            return _no_transform
         self._rows = rows = ProcessRows.of_all_processes(n, device) if self.gather else ProcessRows(n)
         refresh = self.diagnostics.step % self.refresh_interval == 0 or self._settings_changed
         self._settings_changed = False
@@ -418,10 +444,10 @@ class InductiveGradientAdjuster:
         self.diagnostics.adjusted = False
         if not any(parameter.requires_grad for parameter in self.network.parameters()):
             self.diagnostics.count("nothing_trained")
-            return None
+            return _no_transform
         if rows.total < eigenpairs_needed(self.end, self.rule):
             self.diagnostics.count("too_few_groups")
-            return None
+            return _no_transform
         if rows.total > self._largest_kernel:
             require_kernel_fits(rows.total, device)
             self._largest_kernel = rows.total
@@ -429,27 +455,29 @@ class InductiveGradientAdjuster:
             with record_function(PARTS["representatives"]):
                 inputs, shares = representatives()
                 inputs, shares = tuple(map(rows.gather, inputs)), None if shares is None else rows.gather(shares)
-            self._transform = self._new_transform(inputs, shares)
+            begin = partial(self._begin_outcome, inputs, shares)
+            # Of several processes one computes the kernel, while the others wait for it.
+            outcome = begin() if rows.processes == 1 else lambda: begin()()
         elif not (grouping or self.grouping).same_groups_every_step:
             self.diagnostics.count("between_refreshes")
-            return None
-        if self._transform is None or self._transform.vectors.shape[0] != rows.total:
-            if not refresh:
-                self.diagnostics.count("between_refreshes")
-            return None
-        self.diagnostics.adjusted = True
-        return self._transform
+            return _no_transform
 
-    def _new_transform(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> SpectralTransform | None:
-        """Kernel, eigenpairs and transform at the representatives; None, counted, where they cannot be used."""
-        device = inputs[0].device
+        def transform() -> SpectralTransform | None:
+            if refresh:
+                self._transform = self._new_transform(outcome, device)
+            if self._transform is None or self._transform.vectors.shape[0] != rows.total:
+                if not refresh:
+                    self.diagnostics.count("between_refreshes")
+                return None
+            self.diagnostics.adjusted = True
+            return self._transform
+
+        return transform
+
+    def _new_transform(self, outcome: Callable[[], _Outcome], device: torch.device) -> SpectralTransform | None:
+        """The transform that came of a kernel; None, counted, where there is none."""
         gathered = self._rows.processes > 1
-
-        def outcome() -> _Outcome:
-            made = self._outcome(inputs, shares)
-            return made.to(torch.device("cpu")) if gathered else made
-
-        made = self._rows.decide(outcome)
+        made = self._rows.decide((lambda: outcome().to(torch.device("cpu"))) if gathered else outcome)
         if gathered:
             made = made.to(device)
         seen, transform = self.diagnostics, made.transform
@@ -466,26 +494,32 @@ class InductiveGradientAdjuster:
                 self.diagnostics.count_reduced(self.end)
         return transform
 
-    def _outcome(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
+    def _begin_outcome(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Callable[[], _Outcome]:
+        """Begin the kernel at the representatives; what gives the rest."""
         n, count = len(inputs[0]), eigenpairs_needed(self.end, self.rule)
         # What that saves a GPU is less than waiting for the shares.
         if shares is None or shares.device.type != "cpu":
-            return self._outcome_of_all(inputs, shares)
+            return partial(self._outcome, *self._begin_kernel(inputs, shares))
         taking_part = shares.reshape(n, -1).any(dim=1).nonzero()[:, 0]
         if not count <= len(taking_part) < n:
-            return self._outcome_of_all(inputs, shares)
+            return partial(self._outcome, *self._begin_kernel(inputs, shares))
         # Shares of zero are rows of zeros in the kernel and in its eigenvectors: the others are all that it takes.
-        made = self._outcome_of_all(tuple(values[taking_part] for values in inputs), shares[taking_part])
-        return replace(made, transform=made.transform and made.transform.among(taking_part, n))
+        begun = self._begin_kernel(tuple(values[taking_part] for values in inputs), shares[taking_part])
 
-    def _outcome_of_all(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> _Outcome:
-        with record_function(PARTS["kernel"]):
-            kernel, space = self._entk_and_space(inputs, shares)
+        def among_all() -> _Outcome:
+            made = self._outcome(*begun)
+            return replace(made, transform=made.transform and made.transform.among(taking_part, n))
+
+        return among_all
+
+    def _outcome(self, kernel: Tensor, space: KrylovSpace | None) -> _Outcome:
+        """Eigenpairs and transform of a kernel."""
         made = _Outcome((kernel.diagonal().sum() / torch.linalg.vector_norm(kernel)).square())
         count = eigenpairs_needed(self.end, self.rule)
         try:
             with record_function(PARTS["eigenpairs"]):
-                values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, space)
+                look = self._replay_of_look if self._replay.replayed else None
+                values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, space, look)
             made.eigenvalues = values
             made.transform = SpectralTransform.from_eigenpairs(
                 values,
@@ -503,6 +537,10 @@ class InductiveGradientAdjuster:
         except DegenerateKernelError as error:
             made.reason, made.detail = "beyond_rank", str(error)
         return made
+
+    def _begin_kernel(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
+        with record_function(PARTS["kernel"]):
+            return self._entk_and_space(inputs, shares)
 
     def _entk_and_space(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
         """The kernel, and where it is replayed what is begun of its eigenpairs along with it."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import get_args
 
 import torch
 from torch import Tensor
 
 from iga_nerfstudio.adjustment.precision import full_precision
+from iga_nerfstudio.adjustment.replay import Replay
 from iga_nerfstudio.settings import EigenMethod
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -24,7 +25,7 @@ logger = logging.getLogger("iga_nerfstudio")
 BLOCK, BLOCK_GPU = 8, 16
 # The space is first looked at when it has this many vectors per pair, beyond one block, then each time it has grown by
 # a third.
-VECTORS_PER_PAIR, VECTORS_PER_PAIR_GPU = 3, 5
+VECTORS_PER_PAIR, VECTORS_PER_PAIR_GPU = 3, 4
 GROWTH = 4 / 3
 # Where it may not grow any further: vectors per pair beyond some, and a share of the kernel's rows.
 MOST_VECTORS_PER_PAIR, MORE_VECTORS, MOST_ROWS = 10, 64, 0.5
@@ -54,15 +55,21 @@ class KrylovSpace:
         basis: Orthonormal rows, ``(most, n)``, the first ``size`` of them filled.
         images: What the kernel makes of them, likewise.
         size: Number of vectors.
+        projected: The kernel within the space, ``(size, size)``.
     """
 
     basis: Tensor
     images: Tensor
     size: int
+    projected: Tensor
 
 
 def leading_eigenpairs(
-    kernel: Tensor, count: int, method: EigenMethod = "auto", space: KrylovSpace | None = None
+    kernel: Tensor,
+    count: int,
+    method: EigenMethod = "auto",
+    space: KrylovSpace | None = None,
+    replay: Replay[tuple[Tensor, Tensor]] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The ``count`` largest eigenvalues of a kernel and their eigenvectors.
 
@@ -73,6 +80,7 @@ def leading_eigenpairs(
             every pair's relative residual is below 1e-3, and decomposes the whole kernel where that would take too
             large a space. ``"auto"`` does so where it pays: large n, few pairs.
         space: What :func:`begin_space` gave for the same arguments, where that was called before.
+        replay: What repeats the first look at that space on a GPU, whose tensors must then be where they were before.
 
     Returns:
         Eigenvalues ``(count,)``, descending, and orthonormal eigenvectors ``(n, count)`` as columns, of the
@@ -94,7 +102,7 @@ def leading_eigenpairs(
     with full_precision(kernel.device):
         space = space or begin_space(kernel, count, method)
         if space is not None:
-            pairs = _lanczos(kernel, count, space)
+            pairs = _lanczos(kernel, count, space, replay)
             if pairs is not None:
                 return pairs
         if not torch.isfinite(kernel).all():
@@ -118,7 +126,7 @@ def begin_space(kernel: Tensor, count: int, method: EigenMethod = "auto") -> Kry
     pays = n >= PAYS_FROM and first <= (PAYS_UP_TO_GPU if _on_gpu(kernel) else PAYS_UP_TO) * n
     if method == "dense" or first > most or (method == "auto" and not pays):
         return None
-    space = KrylovSpace(kernel.new_empty(most, n), kernel.new_empty(most, n), 0)
+    space = KrylovSpace(kernel.new_empty(most, n), kernel.new_empty(most, n), 0, kernel.new_empty(0, 0))
     with full_precision(kernel.device):
         return _grow(kernel, space, VECTORS_PER_PAIR_GPU * count if _on_gpu(kernel) else first)
 
@@ -145,22 +153,40 @@ def _dense(kernel: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return values.flip(0)[:count] - shift, vectors / vectors.norm(dim=0)
 
 
-def _lanczos(kernel: Tensor, count: int, space: KrylovSpace) -> tuple[Tensor, Tensor] | None:
+def _lanczos(
+    kernel: Tensor, count: int, space: KrylovSpace, replay: Replay[tuple[Tensor, Tensor]] | None
+) -> tuple[Tensor, Tensor] | None:
     """Block Lanczos with full reorthogonalisation, from fixed pseudo-random vectors; None where it did not converge.
 
     Args:
         kernel: ``(n, n)``.
         count: How many pairs.
         space: What has been found so far.
+        replay: What repeats the first look at it.
     """
     while True:
-        pairs = _converged_pairs(kernel, space, count)
-        if pairs is not None:
-            return None if _misses_some(kernel, *pairs) else pairs
-        grown = _grow(kernel, space, int(GROWTH * space.size))
+        # Not finite: neither is the kernel, or it has been exhausted before, so that what was added to the basis is
+        # none. On the host: a GPU takes longer for so small a matrix.
+        projected = space.projected.cpu()
+        if torch.isfinite(projected).all():
+            values, rotation = (part.to(kernel.device) for part in _dense(projected, count))
+            look = partial(_ritz_pairs, kernel, space)
+            if replay is None:
+                vectors, verdict = look(values, rotation)
+            else:
+                vectors, verdict = replay(look, (values, rotation), constants=_place_of(kernel, space))
+                vectors = vectors.clone()
+            accurate, complete = verdict.tolist()
+            if accurate:
+                return (values, vectors) if complete else None
+        grown, replay = _grow(kernel, space, int(GROWTH * space.size)), None
         if grown.size == space.size:
             return None
         space = grown
+
+
+def _place_of(kernel: Tensor, space: KrylovSpace) -> tuple[int, ...]:
+    return len(kernel), space.size, *(part.data_ptr() for part in (kernel, space.basis, space.images))
 
 
 def _grow(kernel: Tensor, space: KrylovSpace, size: int) -> KrylovSpace:
@@ -173,7 +199,8 @@ def _grow(kernel: Tensor, space: KrylovSpace, size: int) -> KrylovSpace:
         space.basis[begin:end] = vectors = _orthonormal(vectors, space.basis[:begin])
         # Rows, so that what has been found so far is contiguous.
         space.images[begin:end] = vectors @ kernel
-    return replace(space, size=size)
+    projected = space.basis[:size] @ space.images[:size].T
+    return replace(space, size=size, projected=0.5 * (projected + projected.T))
 
 
 def _on_gpu(tensor: Tensor) -> bool:
@@ -217,40 +244,43 @@ def _randn(n: int, count: int, dtype: torch.dtype, device: torch.device) -> Tens
 _kept_randn = cache(_randn)
 
 
-def _converged_pairs(kernel: Tensor, space: KrylovSpace, count: int) -> tuple[Tensor, Tensor] | None:
-    """Rayleigh-Ritz: the leading pairs of the kernel within a space, if all of them are accurate.
+def _ritz_pairs(kernel: Tensor, space: KrylovSpace, values: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+    """Rayleigh-Ritz: the leading eigenvectors of the kernel within a space, and whether they can be used.
 
     Args:
         kernel: ``(n, n)``.
         space: What has been found so far.
-        count: How many pairs.
+        values: Leading eigenvalues of the kernel within it, ``(k,)``.
+        rotation: Their eigenvectors there, ``(size, k)``.
+
+    Returns:
+        Eigenvectors ``(n, k)``, and two truth values: whether every pair is accurate, and whether they are all that
+        there are of their size.
     """
     basis, images = space.basis[: space.size], space.images[: space.size]
-    # On the host: a GPU takes longer for so small a matrix.
-    projected = (basis @ images.T).cpu()
-    # The kernel is not finite, or has been exhausted before, so that what was added to the basis is none.
-    if not torch.isfinite(projected).all():
-        return None
-    values, rotation = (part.to(kernel.device) for part in _dense(0.5 * (projected + projected.T), count))
     vectors = basis.T @ rotation
     norms = vectors.norm(dim=0).clamp_min(TOLERANCE)
     residuals = (images.T @ rotation - vectors * values).norm(dim=0)
     vectors = vectors / norms
     # No pair can get better than rounding lets it.
-    error = _rounding_error(kernel, values)
+    error = kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]
     accurate = (residuals <= (TOLERANCE * values).clamp_min(error)).all()
     # A space that the kernel maps into itself cannot grow, and what is added to it then need not be new. That is no
     # matter where it stands for nothing but rounding errors.
-    overlaps = vectors.T @ vectors - torch.eye(count, dtype=kernel.dtype, device=kernel.device)
-    overlaps = (overlaps * (values > error) * (values > error)[:, None]).abs().max()
-    return (values, vectors) if bool(accurate & (overlaps <= TOLERANCE)) else None
+    known = (values > error).to(values.dtype)
+    overlaps = vectors.T @ vectors
+    overlaps.diagonal().sub_(1)
+    overlaps = (overlaps * known * known[:, None]).abs().max()
+    beside = _largest_beside(kernel, vectors)
+    complete = beside <= (1 + 2 * TOLERANCE) * values[-1] + error
+    return vectors, torch.stack([accurate & (overlaps <= TOLERANCE), complete])
 
 
-def _misses_some(kernel: Tensor, values: Tensor, vectors: Tensor) -> bool:
-    """Whether something larger than the smallest of the pairs is left beside them.
+def _largest_beside(kernel: Tensor, vectors: Tensor) -> Tensor:
+    """About the kernel's largest eigenvalue beside the pairs: too small a one rather than too large.
 
-    That happens where an eigenvalue is repeated more than ``BLOCK`` times: as many copies satisfy the Krylov space.
-    Power iterations beside the pairs bring one of the others to light.
+    Where an eigenvalue is repeated more than ``BLOCK`` times the Krylov space is content with as many copies. Power
+    iterations beside the pairs bring one of the others to light.
     """
 
     def beside(vector: Tensor) -> Tensor:
@@ -259,9 +289,4 @@ def _misses_some(kernel: Tensor, values: Tensor, vectors: Tensor) -> bool:
     probe = beside(_random_vectors(kernel, 1))
     for _ in range(4):
         probe = beside(kernel @ (probe / probe.norm().clamp_min(torch.finfo(kernel.dtype).tiny)))
-    return bool(probe.norm() > (1 + 2 * TOLERANCE) * values[-1] + _rounding_error(kernel, values))
-
-
-def _rounding_error(kernel: Tensor, values: Tensor) -> Tensor:
-    """That of the kernel's largest eigenvalue, the first of ``values``."""
-    return kernel.shape[0] * torch.finfo(kernel.dtype).eps * values[0]
+    return probe.norm()

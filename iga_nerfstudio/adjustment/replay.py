@@ -28,9 +28,13 @@ class Replay(Generic[Result]):
 
     They must be the same at every call of the same shapes: what Python decides on the way is decided at the recording.
     Parameters are read where they are, so the graph sees what an optimiser has made of them.
+
+    Attributes:
+        replayed: Whether the latest call was: its result lies where that of the one before did.
     """
 
     def __init__(self) -> None:
+        self.replayed = False
         self._key: Hashable = None
         self._graph: Any = None
         self._inputs: list[Tensor] = []
@@ -45,7 +49,7 @@ class Replay(Generic[Result]):
         self,
         function: Callable[..., Result],
         inputs: Sequence[Tensor],
-        network: nn.Module,
+        network: nn.Module | None = None,
         constants: Hashable = None,
     ) -> Result:
         """The function's result; its tensors are overwritten by the next call.
@@ -53,16 +57,17 @@ class Replay(Generic[Result]):
         Args:
             function: Called with the inputs. Launches work on the GPU and waits for nothing.
             inputs: On the same GPU.
-            network: Whose parameters and buffers it reads.
-            constants: What else decides what it does.
+            network: Whose parameters and buffers it reads, if any.
+            constants: What else decides what it does, places of tensors that it reads included.
         """
-        state = [*network.parameters(), *network.buffers()]
+        state = [] if network is None else [*network.parameters(), *network.buffers()]
         key = (
             constants,
             tuple((x.shape, x.dtype, x.device) for x in inputs),
             tuple((x.data_ptr(), x.shape, x.requires_grad) for x in state),
-            network.training,
+            network is not None and network.training,
         )
+        self.replayed = False
         if key != self._key:
             if self._recordings >= MOST_RECORDINGS:
                 return function(*inputs)
@@ -72,6 +77,7 @@ class Replay(Generic[Result]):
         with torch.no_grad():
             torch._foreach_copy_(self._inputs, list(inputs))
         self._graph.replay()
+        self.replayed = True
         return cast(Result, self._result)
 
     def _record(self, function: Callable[..., Result], inputs: Sequence[Tensor], key: Hashable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.functional import mse_loss
 
+from iga_nerfstudio.adjustment import SpectralTransform
 from iga_nerfstudio.nerf.field import IGANerfField
 from iga_nerfstudio.nerf.near_far import FAR, NEAR, TRAINING_POSES, SceneBounds, find_bounds, set_bounds
 from iga_nerfstudio.nerf.ray_adjuster import (
@@ -180,36 +182,45 @@ class IGANerfModel(AdjustedRays, Model):
         """
         ray_bundle = self.bounds.to_network(ray_bundle)
         coarse_samples = self.sampler_uniform(ray_bundle)
-        raw = self.field_coarse.raw_outputs(coarse_samples)
-        coarse, coarse_weights = self._render(raw, coarse_samples)
-        fine_samples = self.sampler_pdf(ray_bundle, coarse_samples, coarse_weights)
+        coarse_parts = self._weigh(self.field_coarse.raw_outputs(coarse_samples), coarse_samples)
+        fine_samples = self.sampler_pdf(ray_bundle, coarse_samples, coarse_parts[1])
         raw = self.field_fine.raw_outputs(fine_samples)
         if self.training and self.config.adjustment.granularity == "sample":
             with torch.no_grad():
                 weights = fine_samples.get_weights(IGANerfField.activate(raw)[1])
-            raw = self._adjust(raw, fine_samples, weights, raw)
-        fine, weights = self._render(raw, fine_samples)
-        if self.training and self.config.adjustment.granularity == "ray":
-            fine["rgb"] = self._adjust(fine["rgb"], fine_samples, weights, raw)
+            raw = self.adjuster.rebalance(raw, self._begin_adjustment(fine_samples, weights, raw)())
+        fine_parts = self._weigh(raw, fine_samples)
+        # A GPU computes the kernel while the host renders.
+        by_ray = self.training and self.config.adjustment.granularity == "ray"
+        transform = self._begin_adjustment(fine_samples, fine_parts[1], raw) if by_ray else None
+        coarse = self._render(*coarse_parts, coarse_samples)
+        fine = self._render(*fine_parts, fine_samples)
+        if transform is not None:
+            fine["rgb"] = self.adjuster.rebalance(fine["rgb"], transform())
         outputs = fine | {f"{name}_coarse": value for name, value in coarse.items()}
         if not self.training:
             difference = (fine["rgb"] - coarse["rgb"]).abs().mean(dim=-1, keepdim=True)
             outputs["coarse_fine_difference"] = difference
         return outputs
 
-    def _render(self, raw: Tensor, samples: RaySamples) -> tuple[dict[str, Tensor], Tensor]:
-        """Integrate raw outputs ``(n, p, 4)`` along rays; also the weights ``(n, p, 1)``."""
+    @staticmethod
+    def _weigh(raw: Tensor, samples: RaySamples) -> tuple[Tensor, Tensor]:
+        """Colours ``(n, p, 3)`` and rendering weights ``(n, p, 1)`` of raw outputs ``(n, p, 4)`` along rays."""
         colours, densities = IGANerfField.activate(raw)
-        weights = samples.get_weights(densities)
-        rendered = {
+        return colours, samples.get_weights(densities)
+
+    def _render(self, colours: Tensor, weights: Tensor, samples: RaySamples) -> dict[str, Tensor]:
+        """Integrate along rays."""
+        return {
             "rgb": self.renderer_rgb(rgb=colours, weights=weights),
             "accumulation": self.renderer_accumulation(weights),
             "depth": self.renderer_depth(weights, samples) / self.bounds.scale,
         }
-        return rendered, weights
 
-    def _adjust(self, values: Tensor, samples: RaySamples, weights: Tensor, raw: Tensor) -> Tensor:
-        """Adjust the gradient of values ``(n, ...)`` by the kernel of the fine field at the rays' representatives."""
+    def _begin_adjustment(
+        self, samples: RaySamples, weights: Tensor, raw: Tensor
+    ) -> Callable[[], SpectralTransform | None]:
+        """Begin the kernel of the fine field at the rays' representatives; what gives the step's transform."""
 
         def representatives() -> tuple[tuple[Tensor, ...], Tensor | None]:
             scores = weights.detach()[..., 0]
@@ -221,7 +232,7 @@ class IGANerfModel(AdjustedRays, Model):
                 return inputs, chosen.gather(self._colour_gradients(raw, samples))
             return inputs, shares_of(self.config.adjustment.kernel_of, chosen, scores)
 
-        return self.adjuster.adjust(values, representatives)
+        return self.adjuster.begin(len(weights), representatives, weights.device)
 
     def _colour_gradients(self, raw: Tensor, samples: RaySamples) -> Tensor:
         """Gradients of every ray's summed colour over sqrt(3) with respect to raw outputs, both ``(n, p, 4)``.

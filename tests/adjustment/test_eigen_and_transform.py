@@ -244,8 +244,9 @@ def test_no_block_is_made_that_is_not_looked_at(count, n, monkeypatch):
     looked: list[int] = []
     grown: list[int] = []
 
-    def never(_kernel, space, _count):
+    def never(_kernel, space, values, _rotation):
         looked.append(space.size)
+        return values, torch.tensor([False, True])
 
     qr = torch.linalg.qr
 
@@ -253,11 +254,11 @@ def test_no_block_is_made_that_is_not_looked_at(count, n, monkeypatch):
         grown.append(1)
         return qr(matrix)
 
-    monkeypatch.setattr(eigen, "_converged_pairs", never)
+    monkeypatch.setattr(eigen, "_ritz_pairs", never)
     monkeypatch.setattr(torch.linalg, "qr", counted)
     space = eigen.begin_space(torch.eye(n), count, "subspace")
     if space is not None:
-        assert eigen._lanczos(torch.eye(n), count, space) is None
+        assert eigen._lanczos(torch.eye(n), count, space, None) is None
         # The first one is given, and after the last look there is no other.
         assert looked[-1] // eigen.BLOCK * eigen.BLOCK == looked[-1]
         assert len(grown) == looked[-1] // eigen.BLOCK

@@ -87,10 +87,11 @@ def test_step_gradient_is_equation_4_written_out(make_pipeline, granularity, cou
     model.adjuster.enabled = False
     bundle = model.collider(bundle)
     coarse = model.sampler_uniform(bundle)
-    _, weights = model._render(model.field_coarse.raw_outputs(coarse), coarse)
+    _, weights = model._weigh(model.field_coarse.raw_outputs(coarse), coarse)
     fine = model.sampler_pdf(bundle, coarse, weights)
     raw = model.field_fine.network(fine.frustums.get_positions(), fine.frustums.directions)
-    rendered, weights = model._render(raw, fine)
+    colours, weights = model._weigh(raw, fine)
+    rendered = model._render(colours, weights, fine)
     columns = []
     for ray in range(raw.shape[0]):
         heaviest = weights[ray, :, 0].argsort(descending=True, stable=True)[:count]
@@ -222,10 +223,9 @@ def test_representative_is_the_heaviest_sample(make_pipeline, monkeypatch):
     samples = {}
     render = model._render
 
-    def spy(raw, ray_samples):
-        out = render(raw, ray_samples)
-        samples["fine"], samples["weights"] = ray_samples, out[1]
-        return out
+    def spy(colours, weights, ray_samples):
+        samples["fine"], samples["weights"] = ray_samples, weights
+        return render(colours, weights, ray_samples)
 
     monkeypatch.setattr(model, "_render", spy)
     model(bundle)
