@@ -52,6 +52,11 @@ class IGABlender(Blender):
         images = find_images(transforms, folder)
         headers = read_headers(images)
         cameras = cameras_of(transforms, poses, images, [headers[image].size for image in images])
+        if split == "train" and any(transforms.value(i, "mask_path") for i in range(len(images))):
+            logger.warning(
+                "%s names masks, which iga-blender does not use: all pixels are trained on. nerfstudio-data uses them.",
+                transforms.path,
+            )
         factor = self.config.downscale_factor
         require_divisible(headers, factor)
         copies = copy_images(folder, headers, factor)

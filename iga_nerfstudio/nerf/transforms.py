@@ -77,7 +77,9 @@ def read_transforms(data: Path, split: str) -> Transforms:
         ValueError: If there is nothing to read, or it is no transforms file.
     """
     if data.suffix == ".json" and data.is_file():
-        return _held_out(_load(data), split)
+        if not _is_one_of_splits(data):
+            return _held_out(_load(data), split)
+        data = data.parent
     if not data.is_dir():
         raise ValueError(f"The data folder {data} does not exist. Give a scene's folder with --data.")
     files = {name: data / f"transforms_{name}.json" for name in _STANDS_FOR}
@@ -91,6 +93,12 @@ def read_transforms(data: Path, split: str) -> Transforms:
         if alone.is_file():
             return _held_out(_load(alone), split)
     raise ValueError(f"transforms_train.json is missing from {data}, which {_content(data)}. {_way_out(data)}")
+
+
+def _is_one_of_splits(path: Path) -> bool:
+    """Whether a file is one of a scene's, which is meant then."""
+    files = [path.with_name(f"transforms_{name}.json") for name in _STANDS_FOR]
+    return path in files and sum(file.is_file() for file in files) > 1
 
 
 def require_nerfstudio_data(data: Path) -> None:

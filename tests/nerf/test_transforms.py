@@ -97,6 +97,22 @@ class TestSplits:
         assert names["train"] == [f"r_{i}" for i in range(16) if i % 8]
         assert f"{name} has no splits: 2 of its 16 frames, every 8th, are kept for evaluation." in caplog.text
 
+    @pytest.mark.parametrize("name", ["train", "val", "test"])
+    def test_one_file_of_a_scene_means_the_scene(
+        self, copy_of_scene: Path, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for split in ("train", "val", "test"):
+            given = parse(copy_of_scene / f"transforms_{name}.json", split).image_filenames
+            assert given == parse(copy_of_scene, split).image_filenames
+        assert not caplog.text
+
+    def test_masks_are_said_to_be_left_out(self, copy_of_scene: Path, caplog: pytest.LogCaptureFixture) -> None:
+        edit_all(copy_of_scene, lambda frame, i: frame | {"mask_path": f"masks/{i}.png"})
+        parse(copy_of_scene, "val")
+        assert not caplog.text
+        parse(copy_of_scene)
+        assert "names masks, which iga-blender does not use" in caplog.text
+
     def test_lists_of_a_single_file_are_its_splits(self, copy_of_scene: Path) -> None:
         lists = {"train_filenames": ["./train/r_4", "train/r_5"], "val_filenames": ["./train/r_7"]}
         single_file(copy_of_scene, **lists)
