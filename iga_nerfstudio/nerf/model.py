@@ -12,7 +12,6 @@ import torch
 from nerfstudio.cameras.rays import RayBundle, RaySamples
 from nerfstudio.model_components.ray_samplers import PDFSampler, UniformSampler
 from nerfstudio.model_components.renderers import AccumulationRenderer, DepthRenderer, RGBRenderer
-from nerfstudio.model_components.scene_colliders import NearFarCollider
 from nerfstudio.models.base_model import Model, ModelConfig
 from nerfstudio.utils import colormaps, misc
 from torch import Tensor
@@ -21,7 +20,7 @@ from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import SpectralTransform
 from iga_nerfstudio.nerf.field import IGANerfField
-from iga_nerfstudio.nerf.near_far import FAR, NEAR, TRAINING_POSES, SceneBounds, find_bounds, set_bounds
+from iga_nerfstudio.nerf.near_far import TRAINING_POSES, SceneBounds, TrainedSpaceCollider, find_bounds, set_bounds
 from iga_nerfstudio.nerf.ray_adjuster import (
     AdjustedRays,
     RayAdjustmentConfig,
@@ -111,7 +110,7 @@ class IGANerfModel(AdjustedRays, Model):
 
         # nerfstudio's own builds the collider alone, and wants its planes given.
         if self.config.enable_collider:
-            self.collider = NearFarCollider(NEAR, FAR)  # type: ignore[assignment]
+            self.collider = TrainedSpaceCollider()  # type: ignore[assignment]
         poses = (self.kwargs.get("metadata") or {}).get(TRAINING_POSES)
         self._sample_within(find_bounds(poses, self.config.collider_params))
         self.field_coarse = self._build_field()
@@ -140,16 +139,17 @@ class IGANerfModel(AdjustedRays, Model):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take them up from a checkpoint, whose network knows no other bounds; earlier versions had the set ones."""
         super().set_extra_state(state)
-        bounds = SceneBounds(**state["bounds"]) if "bounds" in state else set_bounds(self.config.collider_params)
+        if "bounds" in state:
+            # A checkpoint of earlier versions does not say how close cameras were; near was half of it.
+            bounds = SceneBounds(**({"closest": 2 * state["bounds"]["near"]} | state["bounds"]))
+        else:
+            bounds = set_bounds(self.config.collider_params)
         self._sample_within(bounds)
 
     def _sample_within(self, bounds: SceneBounds) -> None:
         self.bounds = bounds
         if self.collider is not None:
-            self.collider.near_plane, self.collider.far_plane = bounds.near, bounds.far
-            # Outside training nerfstudio begins at the camera. What lies before near nothing has trained: where there
-            # are surroundings that is fog (17.2 dB instead of 20.5). Blender scenes are rendered as they ever were.
-            self.collider.reset_near_plane = bounds.scale == 1.0
+            self.collider.within(bounds)
 
     def _build_field(self) -> IGANerfField:
         config = self.config

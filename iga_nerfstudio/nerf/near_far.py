@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.model_components.scene_colliders import NearFarCollider
 from torch import Tensor
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -23,6 +24,8 @@ _IN_VIEW = 0.7
 _MOST = 0.9
 # Least mean squared sine of the angle between the axes and any one direction: below, they are all but parallel.
 _CONVERGING = 0.01
+# Relative error of a distance in float32.
+ROUNDING = 1e-5
 _TO_SET = "--pipeline.model.collider-params near_plane N far_plane F"
 
 
@@ -38,6 +41,8 @@ class SceneBounds:
     """The world's place that is the network's origin."""
     scale: float = 1.0
     """Length of the world's unit in the network's; far is at 6 there."""
+    closest: float = field(default=DISTANCE, compare=False)
+    """Distance of the closest training camera from the centre, in the world's unit."""
 
     def to_network(self, rays: RayBundle) -> RayBundle:
         """Rays as the network sees them; the very same ones if it sees the world as it is."""
@@ -51,6 +56,36 @@ class SceneBounds:
     def to_world(self, points: Tensor) -> Tensor:
         """The network's points, ``(..., 3)``, in the world."""
         return points / self.scale + points.new_tensor(self.centre)
+
+
+class TrainedSpaceCollider(NearFarCollider):
+    """Rays begin where those of training did, in rendering too.
+
+    nerfstudio's begin at the camera outside training, in space that no ray of training crossed: what a network happens
+    to hold there hides the scene from a test view, and coarse samples lie farther apart than they were trained to. Only
+    a camera that stands closer to the scene than all of training's begins as much closer, so that the viewer can go in.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(NEAR, FAR)
+        self.bounds = SceneBounds()
+
+    def within(self, bounds: SceneBounds) -> None:
+        """Sample between other bounds from now on."""
+        self.bounds, self.near_plane, self.far_plane = bounds, bounds.near, bounds.far
+
+    def set_nears_and_fars(self, ray_bundle: RayBundle) -> RayBundle:
+        """Set near and far of rays, ``(..., 1)`` each, in the world's unit."""
+        origins, bounds = ray_bundle.origins, self.bounds
+        ray_bundle.nears = torch.full_like(origins[..., :1], bounds.near)
+        ray_bundle.fars = torch.full_like(origins[..., :1], bounds.far)
+        if not self.training:
+            distances = (origins - origins.new_tensor(bounds.centre)).norm(dim=-1, keepdim=True)
+            closer = (bounds.closest - distances).clamp_min(0)
+            # A camera of training's own is closer by no more than rounding.
+            closer = closer * (closer > ROUNDING * bounds.closest)
+            ray_bundle.nears = (ray_bundle.nears - closer).clamp_min(0)
+        return ray_bundle
 
 
 def set_bounds(planes: dict[str, float] | None) -> SceneBounds:
@@ -88,9 +123,15 @@ def find_bounds(poses: Tensor | None, planes: dict[str, float] | None) -> SceneB
     Raises:
         ValueError: If the planes are not set and the cameras do not look at one point, or if they are no range.
     """
-    bounds = set_bounds(planes)
     if poses is None or not len(poses):
-        return bounds
+        return set_bounds(planes)
+    bounds = _find_bounds(poses, planes)
+    closest = (poses[:, :, 3] - poses.new_tensor(bounds.centre)).norm(dim=-1).min()
+    return replace(bounds, closest=float(closest))
+
+
+def _find_bounds(poses: Tensor, planes: dict[str, float] | None) -> SceneBounds:
+    bounds = set_bounds(planes)
     seen = bounds_of(poses)
     if seen == SceneBounds():
         return bounds

@@ -138,8 +138,8 @@ class TestModel:
         model = pipeline.model.eval()
         here = model(copy.deepcopy(rays))
         shift, scale = torch.tensor([30.0, -20.0, 7.0]), 64.0
-        model.bounds = SceneBounds(128.0, 384.0, tuple(shift.tolist()), 1 / scale)
-        model.collider.near_plane, model.collider.far_plane = 128.0, 384.0
+        closest = model.bounds.closest * scale
+        model._sample_within(SceneBounds(128.0, 384.0, tuple(shift.tolist()), 1 / scale, closest))
         origins = rays.origins * scale + shift
         rays.origins = origins
         there = model(rays)
@@ -187,14 +187,38 @@ class TestCheckpoints:
         assert other.model.bounds == trained.model.bounds != SceneBounds()
         assert other.model.collider.far_plane == trained.model.collider.far_plane
 
-    def test_rendering_begins_at_near_but_on_blender_scenes(self, make_scene: MakeScene, scene: Path) -> None:
-        """There it begins at the camera, as nerfstudio's collider does; loading a checkpoint changes nothing of it."""
-        for data, near in ((scene, 0.0), (make_scene(50.0), 50 * CAMERA_DISTANCE / 2)):
+    def test_rendering_begins_where_training_does(self, make_scene: MakeScene, scene: Path) -> None:
+        """As in the paper, and not at the camera; loading a checkpoint changes nothing of it."""
+        for data, near in ((scene, 2.0), (make_scene(50.0), 50 * CAMERA_DISTANCE / 2)):
             pipeline = make_pipeline(data)
-            pipeline.eval()
-            pipeline.load_pipeline(pipeline.state_dict(), step=1)
             rays, _ = pipeline.datamanager.next_train(0)
-            assert pipeline.model.collider(rays).nears.max() == pytest.approx(near)
+            pipeline.load_pipeline(pipeline.state_dict(), step=1)
+            collider = pipeline.model.collider
+            begun = [collider.set_nears_and_fars(rays).nears for _ in (pipeline.train(), pipeline.eval())]
+            assert not collider.training
+            assert torch.equal(begun[0], begun[1])
+            assert begun[1].max() == pytest.approx(near)
+
+    def test_a_camera_that_comes_closer_sees_on(self, make_scene: MakeScene) -> None:
+        pipeline = make_pipeline(make_scene(50.0, (7.0, 0.0, 0.0)))
+        pipeline.eval()
+        rays, _ = pipeline.datamanager.next_train(0)
+        centre = rays.origins.new_tensor(pipeline.model.bounds.centre)
+        away = rays.origins - centre
+        closest, near = pipeline.model.bounds.closest, pipeline.model.bounds.near
+        assert closest == pytest.approx(50 * CAMERA_DISTANCE, rel=1e-4)
+        for share, expected in ((2.0, near), (0.75, near - 0.25 * closest), (0.4, 0.0), (0.0, 0.0)):
+            rays.origins = centre + share * away
+            nears = pipeline.model.collider.set_nears_and_fars(rays).nears
+            assert torch.allclose(nears, torch.full_like(nears, expected), atol=0.01)
+
+    def test_of_earlier_versions_know_how_close_cameras_were(self, make_scene: MakeScene) -> None:
+        pipeline = make_pipeline(make_scene(50.0))
+        state = pipeline.state_dict()
+        del state["_model._extra_state"]["bounds"]["closest"]
+        closest = pipeline.model.bounds.closest
+        pipeline.load_pipeline(state, step=1)
+        assert pipeline.model.bounds.closest == pytest.approx(closest, rel=1e-3)
 
     @pytest.mark.parametrize("planes", [None, {"near_plane": 100.0, "far_plane": 300.0}])
     def test_of_earlier_versions_show_the_world_as_it_is(

@@ -13,6 +13,9 @@ Size = Literal["own", "small"]
 
 Options = dict[str, object]
 
+# Our methods once rendered test views from the camera on, in space that nothing had trained: part of trainings' keys.
+RENDERING: Options = {"rendered": "from near on"}
+
 
 @dataclass(frozen=True)
 class Method:

@@ -22,7 +22,7 @@ from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.curves import mean_curve
 from iga_nerfstudio.benchmark.paper import NAMES, sizes
 from iga_nerfstudio.benchmark.plots import draw_curves
-from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, Method, Size, why_not
+from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, RENDERING, Method, Size, why_not
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, one_thread_each
 from iga_nerfstudio.benchmark.tables import differences, finished, gain, grouped, mean, number, spread, table, those
@@ -111,8 +111,7 @@ class Nerf(Study):
         shared = ("test_skip", "steps", "seconds", "curve_points", "decay_steps", "device", "lpips_backbone")
         deadline = None if self.minutes is None else time.time() + 60 * self.minutes
         every = {name: getattr(self, name) for name in shared} | {"output_dir": self.runs, "deadline": deadline}
-        if self.mixed_precision:  # it came later, and trainings without keep their keys
-            every |= {"mixed_precision": True}
+        every |= {"mixed_precision": self.mixed_precision} | RENDERING
         able = [method for method in self.methods if why_not(method, self.device) is None]
         scenes = zip(self.data, self.factors(), strict=True)
         for (scene, factor), method, seed in product(scenes, able, self.seeds):
@@ -297,7 +296,7 @@ def command_of_run(
         "--steps-per-eval-batch": never,
         "--steps-per-eval-all-images": max(steps // curve_points, 1) if curve_points else never,
     }
-    if settings.get("mixed_precision"):
+    if settings["mixed_precision"]:
         options |= {"--mixed-precision": True}
     return [
         *("ns-train", method.name, *(word for option in (options | load).items() for word in option)),

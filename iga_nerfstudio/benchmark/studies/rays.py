@@ -16,6 +16,7 @@ import tyro
 from iga_nerfstudio.benchmark.cost.timing import step_costs
 from iga_nerfstudio.benchmark.curves import mean_curve, to_quality
 from iga_nerfstudio.benchmark.plots import draw_curves
+from iga_nerfstudio.benchmark.studies.methods import RENDERING
 from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.studies.variants import Variant
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
@@ -95,9 +96,8 @@ class Rays(Study):
         labels = {"scene": scene.name, "variant": variant, "optimizer": optimizer, "seed": seed}
         settings = {"config": self.config(scene, factor, optimizer, variant), "seed": seed}
         length = {"num_iterations": self.max_num_iterations, "curve_points": self.curve_points}
-        # It came later, and trainings on a CPU keep their keys.
-        place = {} if self.device == "cpu" else {"device": self.device}
-        return Training(labels, train_nerf, settings | length | place)
+        settings |= {"device": self.device} | RENDERING
+        return Training(labels, train_nerf, settings | length)
 
     def config(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str) -> TrainerConfig:
         """The settings of a training, as ``ns-train`` would have them."""
@@ -236,7 +236,7 @@ def train_nerf(settings: dict[str, Any]) -> Outcome:
     """Train once; test PSNR on the way and after the last step."""
     from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 
-    training = NerfTraining(settings["config"], settings.get("device", "cpu"), settings["seed"])
+    training = NerfTraining(settings["config"], settings["device"], settings["seed"])
     steps = settings["num_iterations"]
     between = max(steps // settings["curve_points"], 1)
     curve, empty = [], []
