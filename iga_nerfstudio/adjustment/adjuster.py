@@ -319,7 +319,7 @@ class InductiveGradientAdjuster:
                     f"Representative {self.representative!r} needs the target: pass adjuster(prediction, inputs, "
                     "target)."
                 )
-            scores = (prediction.detach() - target).square().sum(-1)
+            scores = (prediction.detach() - target).abs().square().sum(-1)
         grouping = grouping or self.grouping
         size, device = (grouping.num_groups(len(prediction)), grouping.group_size), prediction.device
 

@@ -8,8 +8,9 @@ which some are empty. Empty slots read as zero and :attr:`Grouping.mask` tells t
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import torch
@@ -110,9 +111,11 @@ class Blocks(Grouping):
     same_groups_every_step = True
 
     def __init__(self, shape: Sequence[int], block_size: int | Sequence[int]) -> None:
-        self.shape = tuple(int(cells) for cells in shape)
-        sizes = [block_size] * len(self.shape) if isinstance(block_size, int) else block_size
-        self.block_size = tuple(int(size) for size in sizes)
+        sizes = block_size if isinstance(block_size, Iterable) else [block_size] * len(shape)
+        try:
+            self.shape, self.block_size = tuple(map(operator.index, shape)), tuple(map(operator.index, sizes))
+        except TypeError:
+            raise ValueError(f"Sizes are whole numbers, got a grid of {shape} and blocks of {block_size}.") from None
         if not self.shape or min(self.shape) < 1 or min(self.block_size, default=0) < 1:
             raise ValueError(f"Sizes must be positive, got a grid of {self.shape} and blocks of {self.block_size}.")
         if len(self.shape) != len(self.block_size):

@@ -288,7 +288,8 @@ def _hooked(traces: list[_LayerTrace]) -> Iterator[None]:
     handles: list[RemovableHandle] = []
     try:
         for trace in traces:
-            handles.append(trace.layer.register_forward_hook(trace.hook, with_kwargs=True))
+            # Before a user's hooks, which are part of what comes after the layer.
+            handles.append(trace.layer.register_forward_hook(trace.hook, prepend=True, with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -305,6 +306,9 @@ def _ruled_layers(network: nn.Module) -> dict[str, tuple[nn.Module, LayerRule]]:
         if not own:
             continue
         rule = rule_for(module)
+        if isinstance(module, nn.Linear) and not own.keys() <= {"weight", "bias"}:
+            # A weight made of others (weight_norm, pruning) has another kernel, though perhaps not at the first step.
+            rule = None
         if rule is None:
             raise UnsupportedNetworkError(
                 f"Parameters {sorted(own)} belong to {type(module).__name__} '{name}', which has no layerwise kernel "

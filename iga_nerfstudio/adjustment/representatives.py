@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -57,6 +58,10 @@ def validate_representative(name: str, count: int) -> None:
         raise ValueError(f"How many points are maxima is not to be chosen, but {count} were asked for.")
 
 
+# Score of an empty slot: below all others, logarithms of weights included.
+EMPTY = -math.inf
+
+
 def choose(
     name: Representative,
     count: int,
@@ -101,14 +106,14 @@ def choose(
         if scores is None:
             raise ValueError(f"Representative {name!r} needs a score for every input, but none was given.")
         if mask is not None:
-            scores = scores.masked_fill(~mask.to(scores.device), -1.0)
+            scores = scores.masked_fill(~mask.to(scores.device), EMPTY)
         if name == "all_maxima":
             return _all_maxima(scores)
         top = scores.topk(count, dim=1)
         return Chosen(*_filled_only(top.indices, top.values, weighted=name == "largest_weight" and count > 1))
     draws = torch.rand(n, p, generator=generator)
     if mask is not None:
-        draws = draws.masked_fill(~mask, -1.0)
+        draws = draws.masked_fill(~mask, EMPTY)
     top = draws.topk(count, dim=1)
     return Chosen(_filled_only(top.indices, top.values, weighted=False)[0].to(device))
 
@@ -119,7 +124,7 @@ def _all_maxima(scores: Tensor) -> Chosen:
     best = scores.argmax(1)
     slots, counts = best.unique(return_counts=True)
     slots = slots.expand(n, -1)
-    slots = torch.where(scores.gather(1, slots) < 0, best[:, None], slots)
+    slots = torch.where(scores.gather(1, slots) == EMPTY, best[:, None], slots)
     if slots.shape[1] == 1:
         return Chosen(slots)
     return Chosen(slots, (counts.to(scores.dtype) / n).expand(n, -1))
@@ -136,7 +141,7 @@ def _nth_filled(nth: Tensor, mask: Tensor | None, n: int) -> Tensor:
 
 def _filled_only(slots: Tensor, scores: Tensor, weighted: bool) -> tuple[Tensor, Tensor | None]:
     """Put each group's best slot in the place of chosen empty ones; shares in proportion to scores if weighted."""
-    slots = torch.where(scores < 0, slots[:, :1], slots)
+    slots = torch.where(scores == EMPTY, slots[:, :1], slots)
     if not weighted:
         return slots, None
     scores = scores.clamp_min(0)

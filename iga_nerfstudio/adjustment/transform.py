@@ -182,7 +182,7 @@ class SpectralTransform:
         """Multiply a residual by S_e along its first axis.
 
         Args:
-            residual: ``(n, ...)``, any floating dtype; the trailing axes are independent columns.
+            residual: ``(n, ...)``, any floating or complex dtype; the trailing axes are independent columns.
 
         Returns:
             S_e residual, of the residual's shape and dtype.
@@ -197,6 +197,8 @@ class SpectralTransform:
             )
         if self.rank == 0:
             return residual
+        if residual.is_complex():
+            return torch.view_as_complex(self.apply(torch.view_as_real(residual)))
         with full_precision(residual.device):
             columns = residual.reshape(residual.shape[0], -1).to(self.vectors.dtype)
             components = self.coefficients[:, None] * (self.vectors.T @ columns)

@@ -147,6 +147,12 @@ class FlatRowsOnly(nn.Module):
         return self.body(x)
 
 
+def hooked() -> nn.Module:
+    network = mlp()
+    network[2].register_forward_hook(lambda _layer, _inputs, output: 3 * output.square())
+    return network
+
+
 FOREIGN: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "finer": (Finer, "layerwise"),
     "lora": (lambda: nn.Sequential(LoRA(nn.Linear(2, 12)), nn.Tanh(), LoRA(nn.Linear(12, 3))), "layerwise"),
@@ -158,6 +164,11 @@ FOREIGN: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 12)), nn.Tanh(), nn.Linear(12, 3)),
         "per_sample",
     ),
+    "weight norm of old": (
+        lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 12)), nn.Tanh(), nn.Linear(12, 3)),  # type: ignore[no-untyped-call]
+        "per_sample",
+    ),
+    "a hook that changes what a layer gives": (hooked, "layerwise"),
 }
 
 
@@ -178,6 +189,19 @@ def test_what_has_no_rule_names_per_sample(name: str) -> None:
     x, y = data()
     with pytest.raises(UnsupportedNetworkError, match="per_sample"):
         gradient(network, network(x), y, x)
+
+
+def test_complex_predictions_have_both_parts_adjusted() -> None:
+    body, (x, y) = mlp(2).double(), data(2)
+    prediction, target = (torch.view_as_complex(values.contiguous())[:, None] for values in (body(x), y))
+    adjuster = adjuster_of(body)
+    adjusted = adjuster.rebalance(
+        adjuster.grouping.split(prediction), adjuster.transform_of_batch(prediction, x, target)
+    )
+    (found,) = torch.autograd.grad((adjuster.grouping.join(adjusted) - target).abs().square().sum(), body[-1].weight)
+    parts = body(x)
+    (expected,) = torch.autograd.grad((adjuster_of(body)(parts, x, y) - y).square().sum(), body[-1].weight)
+    assert torch.allclose(found, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("in_place", [False, True])

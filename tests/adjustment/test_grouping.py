@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -73,3 +74,9 @@ def test_rays_keep_their_samples():
 def test_what_does_not_fit_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_sizes_are_whole_numbers_of_any_kind():
+    assert Patches((np.int64(8), 8), np.int64(4)).num_inputs == Patches((8, 8), np.array([4, 4])).num_inputs == 64
+    with pytest.raises(ValueError, match="whole numbers"):
+        Patches((8, 8), 2.5)  # type: ignore[arg-type]

@@ -17,6 +17,12 @@ def test_largest_score():
     assert choose("largest_residual", 1, (3, 4), scores=SCORES, mask=RAGGED).slots[2].item() == 0
 
 
+def test_scores_may_be_logarithms():
+    """The empty slots of a ragged group are below any score."""
+    assert choose("largest_weight", 1, (3, 4), scores=-5 - SCORES, mask=RAGGED).slots[2].item() in (0, 1)
+    assert RAGGED.gather(1, choose("largest_weight", 1, (3, 4), scores=-5 - SCORES, mask=RAGGED).slots).all()
+
+
 def test_heaviest_samples_count_in_proportion():
     chosen = choose("largest_weight", 2, (3, 4), scores=SCORES)
     assert chosen.slots[0].tolist() == [1, 2]
