@@ -80,6 +80,8 @@ def read_transforms(data: Path, split: str) -> Transforms:
         if not _is_one_of_splits(data):
             return _held_out(_load(data), split)
         data = data.parent
+    if data.is_file():
+        raise ValueError(f"{data} is no folder and no transforms file. Give a scene's folder with --data, unpacked.")
     if not data.is_dir():
         raise ValueError(f"The data folder {data} does not exist. Give a scene's folder with --data.")
     files = {name: data / f"transforms_{name}.json" for name in _STANDS_FOR}
@@ -145,8 +147,10 @@ def _load(path: Path) -> Transforms:
         meta = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON: {error}. {LAYOUT}") from error
-    if not isinstance(meta, dict) or not isinstance(meta.get("frames"), list) or not meta["frames"]:
+    if not isinstance(meta, dict) or not isinstance(meta.get("frames"), list):
         raise ValueError(f"{path} lacks camera_angle_x or frames. {LAYOUT}")
+    if not meta["frames"]:
+        raise ValueError(f"{path} lists no frames. {LAYOUT}")
     frames = meta.pop("frames")
     for i, frame in enumerate(frames):
         if not isinstance(frame, dict) or not isinstance(frame.get("file_path"), str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import math
 import sys
@@ -63,6 +64,26 @@ def claim_folder(config: TaskConfig) -> Path:
     return claim_run_folder(folder_of_runs(config), config.timestamp, results=(CHECKPOINTS, MODELS, METRICS_FILE))
 
 
+def require_same_data(config: AnyTask, begun: AnyTask) -> None:
+    """Refuse to continue a run with the data of another: it would become that one's, its results included.
+
+    Args:
+        config: Settings to continue with; their data may be a file that was moved.
+        begun: The run's own.
+
+    Raises:
+        ValueError: If both name a file and the files differ.
+    """
+    given, own = config.data, begun.data
+    if given is None or own is None or not (given.is_file() and own.is_file()):
+        return
+    if not filecmp.cmp(given, own, shallow=False):
+        raise ValueError(
+            f"The run in {config.load_dir} is of {own}, and {given} holds something else. Continue it without --data, "
+            f"or begin another run of its settings: {config.task} --config {config.load_dir}/config.yml --data {given}"
+        )
+
+
 def execute(config: AnyTask, load: Callable[[AnyTask], Task[Any]], console: Console, command: str) -> bool:
     """Train on a task's data, show the progress, and write everything to the run's folder; the plain run too if asked.
 
@@ -83,6 +104,8 @@ def execute(config: AnyTask, load: Callable[[AnyTask], Task[Any]], console: Cons
         require_adjustment(config)
         if config.load_dir is not None and not _begun(config.load_dir / PLAIN):
             require_same_settings(config, read_run(config.load_dir, type(config)))
+    if config.load_dir is not None:
+        require_same_data(config, read_run(config.load_dir, type(config)))
     task = load(config)
     trainer = task.trainer()
     try:
@@ -137,6 +160,11 @@ def _run(task: Task[Any], trainer: Trainer, folder: Path, console: Console, aske
     trainer.checkpoints = Checkpoints(folder / CHECKPOINTS, config.save_only_latest_checkpoint)
     if config.load_dir is not None:
         trainer.load_state_dict(trainer.checkpoints.load_latest())
+        if trainer.record.steps > config.max_num_iterations:
+            raise ValueError(
+                f"The run in {folder} has taken {trainer.record.steps} steps already: --max-num-iterations is how many "
+                f"it takes in all and must be no less, got {config.max_num_iterations}."
+            )
         console.print(f"Continuing {folder} after step {trainer.record.steps}.", markup=False, soft_wrap=True)
     with _watching(task, trainer, folder, console) as trainer.watchers:
         _train(task, trainer, folder)

@@ -106,6 +106,14 @@ class TestSplits:
             assert given == parse(copy_of_scene, split).image_filenames
         assert not caplog.text
 
+    def test_of_another_kind_is_refused(self, copy_of_scene: Path, tmp_path: Path) -> None:
+        (tmp_path / "scene.zip").write_bytes(b"PK")
+        with pytest.raises(ValueError, match=r"scene.zip is no folder and no transforms file"):
+            parse(tmp_path / "scene.zip")
+        edit(copy_of_scene / "transforms_train.json", frames=[])
+        with pytest.raises(ValueError, match=r"transforms_train.json lists no frames"):
+            parse(copy_of_scene)
+
     def test_masks_are_said_to_be_left_out(self, copy_of_scene: Path, caplog: pytest.LogCaptureFixture) -> None:
         edit_all(copy_of_scene, lambda frame, i: frame | {"mask_path": f"masks/{i}.png"})
         parse(copy_of_scene, "val")

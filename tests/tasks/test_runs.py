@@ -91,6 +91,22 @@ def test_a_run_goes_on_with_its_own_settings_however_it_is_asked(finished: Path,
     assert json.loads((finished / "metrics.json").read_text())["steps"] == 8
 
 
+def test_a_run_does_not_become_that_of_other_data(
+    finished: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(finished)
+    other = tmp_path / "other.png"
+    Image.new("RGB", Image.open(photo).size, (9, 99, 199)).save(other)
+    assert iga_image("--load-dir", finished, "--data", other, "--max-num-iterations", 9) == 2
+    assert f"--config {finished}/config.yml --data {other}" in capsys.readouterr().out
+    assert iga_image("--load-dir", finished, "--max-num-iterations", 1) == 2
+    assert "steps already" in capsys.readouterr().out
+    assert content(finished) == before
+    # The same picture elsewhere is no other one.
+    moved = photo.rename(tmp_path / "moved.png")
+    assert iga_image("--load-dir", finished, "--data", moved, "--max-num-iterations", 9) == 0
+
+
 def test_the_last_preset_counts(photo: Path, tmp_path: Path) -> None:
     for name, rate in (("a", 1e-2), ("b", 3e-2)):
         (tmp_path / f"{name}.yaml").write_text(f"optimizer: {{lr: {rate}}}")
