@@ -496,21 +496,23 @@ class InductiveGradientAdjuster:
 
     def _begin_outcome(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Callable[[], _Outcome]:
         """Begin the kernel at the representatives; what gives the rest."""
-        n, count = len(inputs[0]), eigenpairs_needed(self.end, self.rule)
+        n, taking_part = len(inputs[0]), None
         # What that saves a GPU is less than waiting for the shares.
-        if shares is None or shares.device.type != "cpu":
-            return partial(self._outcome, *self._begin_kernel(inputs, shares))
-        taking_part = shares.reshape(n, -1).any(dim=1).nonzero()[:, 0]
-        if not count <= len(taking_part) < n:
-            return partial(self._outcome, *self._begin_kernel(inputs, shares))
-        # Shares of zero are rows of zeros in the kernel and in its eigenvectors: the others are all that it takes.
-        begun = self._begin_kernel(tuple(values[taking_part] for values in inputs), shares[taking_part])
+        if shares is not None and shares.device.type == "cpu":
+            seen = shares.reshape(n, -1).any(dim=1).nonzero()[:, 0]
+            if eigenpairs_needed(self.end, self.rule) <= len(seen) < n:
+                # Shares of zero are rows of zeros in the kernel and in its eigenvectors: the others are all it takes.
+                taking_part, inputs, shares = seen, tuple(values[seen] for values in inputs), shares[seen]
+        with record_function(PARTS["kernel"]):
+            kernel, space = self._entk_and_space(inputs, shares)
 
-        def among_all() -> _Outcome:
-            made = self._outcome(*begun)
-            return replace(made, transform=made.transform and made.transform.among(taking_part, n))
+        def outcome() -> _Outcome:
+            made = self._outcome(kernel, space)
+            if taking_part is None or made.transform is None:
+                return made
+            return replace(made, transform=made.transform.among(taking_part, n))
 
-        return among_all
+        return outcome
 
     def _outcome(self, kernel: Tensor, space: KrylovSpace | None) -> _Outcome:
         """Eigenpairs and transform of a kernel."""
@@ -537,10 +539,6 @@ class InductiveGradientAdjuster:
         except DegenerateKernelError as error:
             made.reason, made.detail = "beyond_rank", str(error)
         return made
-
-    def _begin_kernel(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
-        with record_function(PARTS["kernel"]):
-            return self._entk_and_space(inputs, shares)
 
     def _entk_and_space(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
         """The kernel, and where it is replayed what is begun of its eigenpairs along with it."""

@@ -84,7 +84,8 @@ def choose(
             slots).
         count: Points per group, m.
         size: Groups and slots per group, ``(n, p)``.
-        scores: Non-negative score of each slot, ``(n, p)``; needed by the first three and by ``"all_maxima"``.
+        scores: Score of each slot, ``(n, p)``, non-negative where shares are in proportion to it; needed by the first
+            three and by ``"all_maxima"``.
         mask: Filled slots, bool ``(n, p)``; None if all are.
         generator: CPU random generator for the random strategies.
         device: Where the result lives if there are no scores.

@@ -182,19 +182,19 @@ class IGANerfModel(AdjustedRays, Model):
         """
         ray_bundle = self.bounds.to_network(ray_bundle)
         coarse_samples = self.sampler_uniform(ray_bundle)
-        coarse_parts = self._weigh(self.field_coarse.raw_outputs(coarse_samples), coarse_samples)
-        fine_samples = self.sampler_pdf(ray_bundle, coarse_samples, coarse_parts[1])
+        coarse_colours, coarse_weights = self._weigh(self.field_coarse.raw_outputs(coarse_samples), coarse_samples)
+        fine_samples = self.sampler_pdf(ray_bundle, coarse_samples, coarse_weights)
         raw = self.field_fine.raw_outputs(fine_samples)
         if self.training and self.config.adjustment.granularity == "sample":
             with torch.no_grad():
                 weights = fine_samples.get_weights(IGANerfField.activate(raw)[1])
             raw = self.adjuster.rebalance(raw, self._begin_adjustment(fine_samples, weights, raw)())
-        fine_parts = self._weigh(raw, fine_samples)
+        colours, weights = self._weigh(raw, fine_samples)
         # A GPU computes the kernel while the host renders.
         by_ray = self.training and self.config.adjustment.granularity == "ray"
-        transform = self._begin_adjustment(fine_samples, fine_parts[1], raw) if by_ray else None
-        coarse = self._render(*coarse_parts, coarse_samples)
-        fine = self._render(*fine_parts, fine_samples)
+        transform = self._begin_adjustment(fine_samples, weights, raw) if by_ray else None
+        coarse = self._render(coarse_colours, coarse_weights, coarse_samples)
+        fine = self._render(colours, weights, fine_samples)
         if transform is not None:
             fine["rgb"] = self.adjuster.rebalance(fine["rgb"], transform())
         outputs = fine | {f"{name}_coarse": value for name, value in coarse.items()}

@@ -25,7 +25,7 @@ _MOST = 0.9
 # Least mean squared sine of the angle between the axes and any one direction: below, they are all but parallel.
 _CONVERGING = 0.01
 # Relative error of a distance in float32.
-ROUNDING = 1e-5
+_ROUNDING = 1e-5
 _TO_SET = "--pipeline.model.collider-params near_plane N far_plane F"
 
 
@@ -67,7 +67,7 @@ class TrainedSpaceCollider(NearFarCollider):
     """
 
     def __init__(self) -> None:
-        super().__init__(NEAR, FAR)
+        super().__init__(NEAR, FAR, reset_near_plane=False)
         self.bounds = SceneBounds()
 
     def within(self, bounds: SceneBounds) -> None:
@@ -76,14 +76,13 @@ class TrainedSpaceCollider(NearFarCollider):
 
     def set_nears_and_fars(self, ray_bundle: RayBundle) -> RayBundle:
         """Set near and far of rays, ``(..., 1)`` each, in the world's unit."""
-        origins, bounds = ray_bundle.origins, self.bounds
-        ray_bundle.nears = torch.full_like(origins[..., :1], bounds.near)
-        ray_bundle.fars = torch.full_like(origins[..., :1], bounds.far)
+        ray_bundle = super().set_nears_and_fars(ray_bundle)
         if not self.training:
-            distances = (origins - origins.new_tensor(bounds.centre)).norm(dim=-1, keepdim=True)
-            closer = (bounds.closest - distances).clamp_min(0)
+            origins, closest = ray_bundle.origins, self.bounds.closest
+            distances = (origins - origins.new_tensor(self.bounds.centre)).norm(dim=-1, keepdim=True)
+            closer = (closest - distances).clamp_min(0)
             # A camera of training's own is closer by no more than rounding.
-            closer = closer * (closer > ROUNDING * bounds.closest)
+            closer = closer * (closer > _ROUNDING * closest)
             ray_bundle.nears = (ray_bundle.nears - closer).clamp_min(0)
         return ray_bundle
 

@@ -84,7 +84,7 @@ def read_transforms(data: Path, split: str) -> Transforms:
         raise ValueError(f"{data} is no folder and no transforms file. Give a scene's folder with --data, unpacked.")
     if not data.is_dir():
         raise ValueError(f"The data folder {data} does not exist. Give a scene's folder with --data.")
-    files = {name: data / f"transforms_{name}.json" for name in _STANDS_FOR}
+    files = _split_files(data)
     found = [name for name, path in files.items() if path.is_file()]
     if "train" in found and len(found) > 1:
         name = next(name for name in _STANDS_FOR[split] if name in found)
@@ -99,8 +99,13 @@ def read_transforms(data: Path, split: str) -> Transforms:
 
 def _is_one_of_splits(path: Path) -> bool:
     """Whether a file is one of a scene's, which is meant then."""
-    files = [path.with_name(f"transforms_{name}.json") for name in _STANDS_FOR]
+    files = _split_files(path.parent).values()
     return path in files and sum(file.is_file() for file in files) > 1
+
+
+def _split_files(folder: Path) -> dict[str, Path]:
+    """Where a scene's splits are, by name."""
+    return {name: folder / f"transforms_{name}.json" for name in _STANDS_FOR}
 
 
 def require_nerfstudio_data(data: Path) -> None:

@@ -102,10 +102,11 @@ def execute(config: AnyTask, load: Callable[[AnyTask], Task[Any]], console: Cons
     """
     if config.compare:
         require_adjustment(config)
-        if config.load_dir is not None and not _begun(config.load_dir / PLAIN):
-            require_same_settings(config, read_run(config.load_dir, type(config)))
     if config.load_dir is not None:
-        require_same_data(config, read_run(config.load_dir, type(config)))
+        begun = read_run(config.load_dir, type(config))
+        if config.compare and not _begun(config.load_dir / PLAIN):
+            require_same_settings(config, begun)
+        require_same_data(config, begun)
     task = load(config)
     trainer = task.trainer()
     try:
