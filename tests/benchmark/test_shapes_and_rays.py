@@ -15,9 +15,10 @@ import trimesh
 from iga_nerfstudio.adjustment import SpectralTransform
 from iga_nerfstudio.benchmark.studies import rays, shapes
 from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
-from iga_nerfstudio.benchmark.studies.rays import VARIANTS, Rays
+from iga_nerfstudio.benchmark.studies.rays import METHOD, VARIANTS, Rays, meaning_of
 from iga_nerfstudio.benchmark.studies.shapes import Shapes, train_shape
 from iga_nerfstudio.data.voxels import VoxelGrid
+from iga_nerfstudio.nerf.method_configs import iga_nerf_muon, iga_nerf_tiny
 from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
 from tests.benchmark.studies import Pretended
@@ -140,6 +141,25 @@ class TestRays:
         assert views("heaviest", 0) != views("heaviest", 1)
         assert views("heaviest", 0) != views("plain", 0)
 
+    def test_the_method_is_what_users_train(self, study: Rays) -> None:
+        study = replace(study, optimizers=("adam", "muon"), rates=(3e-3, 2e-2))
+        for optimizer, method in (("adam", iga_nerf_tiny), ("muon", iga_nerf_muon)):
+            ours: Any = study.config(study.data[0], 1, optimizer, METHOD)  # type: ignore[arg-type]
+            theirs: Any = method.config
+            assert ours.pipeline.model.adjustment == theirs.pipeline.model.adjustment
+        text = meaning_of(METHOD)
+        assert VARIANTS["visible"].meaning in text
+        assert "no direction slowed" in text
+
+    def test_what_the_methods_gain_is_in_the_readme(self, study: Rays) -> None:
+        study = replace(study, optimizers=("adam", "muon"), rates=(3e-3, 2e-2), variants=(METHOD,), rounds=1)
+        gains = {"plain": 20.0, METHOD: 21.0}
+        train = Pretended(lambda run: {"psnr": gains[run["variant"]], "median_psnr": 20.0, "curve": [], "empty": []})
+        figures = study.settings() | study.measure(train)
+        (row,) = Rays.gains(figures)
+        assert row[1:] == ["20.00", "21.00: +1.00 ± 0.00 (2 of 2)"] * 2
+        assert Rays.gains(figures | {"optimizers": ["adam"]}) == []
+
     @pytest.mark.parametrize("variant", VARIANTS)
     def test_every_variant_adjusts_as_it_says(self, variant: str, study: Rays) -> None:
         config: Any = replace(study, num_rays=128).config(study.data[0], 1, "adam", variant)
@@ -167,7 +187,7 @@ class TestRays:
         [
             ({"seeds": ()}, "at least one seed"),
             ({"optimizers": ()}, "one optimizer"),
-            ({"variants": ("nothing",)}, "variants of plain, heaviest"),
+            ({"variants": ("nothing",)}, "variants of method, plain, heaviest"),
             ({"downscale_factors": (1, 2)}, "Give every scene its factor"),
         ],
     )

@@ -46,6 +46,21 @@ VARIANTS = {
     "rays": Variant("the rendered colours of the rays, exactly", _RAYS | {"num_representatives": FINE}),
     "rays-8": Variant("the rendered colours through the 8 heaviest samples", _RAYS | {"num_representatives": 8}),
 }
+# What the methods do: another thing under each optimiser.
+METHOD = "method"
+METHODS: dict[OptimizerKind, str] = {"adam": "floor 0.03", "muon": "visible"}
+
+
+def variant_of(name: str, optimizer: OptimizerKind) -> Variant:
+    """A variant by its name, which is the method's own or another's."""
+    return VARIANTS[METHODS[optimizer] if name == METHOD else name]
+
+
+def meaning_of(name: str) -> str:
+    """A variant in words."""
+    if name != METHOD:
+        return VARIANTS[name].meaning
+    return "; ".join(f"under {optimizer.capitalize()}, {VARIANTS[own].meaning}" for optimizer, own in METHODS.items())
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class Rays(Study):
     name: ClassVar[str] = "rays"
 
     data: tuple[Path, ...]  # Folders of Blender scenes.
-    variants: tuple[str, ...] = ("heaviest", "visible", "floor 0.03")  # What to train beside the plain NeRF.
+    variants: tuple[str, ...] = ("heaviest", METHOD)  # What to train beside the plain NeRF.
     optimizers: tuple[OptimizerKind, ...] = ("adam", "muon")  # Optimisers to train with.
     rates: tuple[float, ...] = (3e-3, 2e-2)  # Learning rate of each.
     seeds: tuple[int, ...] = (42, 43, 44)  # One training of each per seed.
@@ -70,10 +85,10 @@ class Rays(Study):
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
-        unknown = set(self.variants) - set(VARIANTS)
-        if unknown or not self.seeds or not self.optimizers:
+        known = (METHOD, *VARIANTS)
+        if not set(self.variants).issubset(known) or not self.seeds or not self.optimizers:
             raise ValueError(
-                f"Name at least one seed and one optimizer, and variants of {', '.join(VARIANTS)}; got {self.variants}."
+                f"Name at least one seed and one optimizer, and variants of {', '.join(known)}; got {self.variants}."
             )
         if len(self.data) != len(self.downscale_factors) or len(self.optimizers) != len(self.rates) or not self.data:
             raise ValueError(
@@ -111,7 +126,7 @@ class Rays(Study):
         data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
-        model.adjustment = replace(model.adjustment, **VARIANTS[variant].changes)
+        model.adjustment = replace(model.adjustment, **variant_of(variant, optimizer).changes)
         rate = self.rates[self.optimizers.index(optimizer)]
         source = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
         fields = {
@@ -135,7 +150,7 @@ class Rays(Study):
 
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
-        meanings = "\n".join(f"- {name}: {VARIANTS[name].meaning}." for name in figures["step_costs"])
+        meanings = "\n".join(f"- {name}: {meaning_of(name)}." for name in figures["step_costs"])
         # Not in results of earlier versions.
         meanings += "".join(f"\n- {name}: `{made}`." for name, made in figures.get("built_in", {}).items())
         parts = [
@@ -174,9 +189,9 @@ samples a ray, learning rates fall to 3 percent{", on a GPU" if figures.get("dev
 
     @classmethod
     def gains(cls, figures: Figures) -> list[list[str]]:
-        variants = {"adam": ("plain", "floor 0.03"), "muon": ("plain", "visible")}  # what the methods do
-        if set(figures["optimizers"]) != set(variants):
+        if set(figures["optimizers"]) != set(METHODS) or METHOD not in figures["variants"]:
             return []
+        variants = dict.fromkeys(METHODS, ("plain", METHOD))
         return gains_rows("NeRF", "scene", figures["trainings"], "psnr", "scene", variants)
 
 
