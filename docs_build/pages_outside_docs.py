@@ -9,6 +9,7 @@ import json
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -43,10 +44,22 @@ def presets() -> str:
 
 
 def notebook() -> str:
-    """A page with the text and code of the notebook."""
+    """A page with the text and code of the notebook, and with what its cells showed when it was last run."""
     cells = json.loads((ROOT / "examples" / "fit_image.ipynb").read_text())["cells"]
-    sources = ((cell["cell_type"], "".join(cell["source"])) for cell in cells)
-    return "\n\n".join(f"```python\n{source}\n```" if kind == "code" else source for kind, source in sources)
+    return "\n\n".join(part for cell in cells for part in (source_of(cell), *map(shown, cell.get("outputs", []))))
+
+
+def source_of(cell: dict[str, Any]) -> str:
+    """A cell's text, or its code as a block."""
+    source = "".join(cell["source"])
+    return f"```python\n{source}\n```" if cell["cell_type"] == "code" else source
+
+
+def shown(output: dict[str, Any]) -> str:
+    """What a cell printed, or a figure of it, within the page."""
+    if output["output_type"] == "stream":
+        return f"```text\n{''.join(output['text']).strip()}\n```"
+    return f"![figure](data:image/png;base64,{output['data']['image/png'].strip()})"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
