@@ -3,7 +3,7 @@
 from iga_nerfstudio.adjustment.adjuster import Diagnostics, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.adjustment.axes import Axes, AxesAdjuster
 from iga_nerfstudio.adjustment.eigen import EigenSolverError, leading_eigenpairs
-from iga_nerfstudio.adjustment.grouping import Blocks, Grouping, Intervals, Patches, Rays
+from iga_nerfstudio.adjustment.grouping import Blocks, Grouping, Intervals, Patches, Rays, order_by_place
 from iga_nerfstudio.adjustment.kernel import UnsupportedNetworkError, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.layer_rules import Factors, LookupFactors, register_layer_rule
 from iga_nerfstudio.adjustment.readout import sum_of_logits, sum_of_sigmoids
@@ -30,6 +30,7 @@ __all__ = [
     "choose",
     "layerwise_entk",
     "leading_eigenpairs",
+    "order_by_place",
     "per_sample_entk",
     "register_layer_rule",
     "require_enough_groups",

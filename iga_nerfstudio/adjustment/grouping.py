@@ -219,6 +219,34 @@ class Intervals(Blocks):
         self.same_groups_every_step = same_groups_every_step
 
 
+def order_by_place(points: Tensor) -> Tensor:
+    """An order in which points that follow one another are near each other: that of a Z-order curve (Morton, 1966).
+
+    For batches of points that lie on no grid, random pixels or voxels or collocation points: in that order runs of
+    them are compact groups, ``Intervals(N, p, same_groups_every_step=False)``.
+
+    Args:
+        points: Coordinates, ``(N, d)``, floating or integer.
+
+    Returns:
+        Places in the list of points, int64 ``(N,)``.
+
+    Raises:
+        ValueError: If points are no table of d coordinates, or there is none.
+    """
+    if points.ndim != 2 or not len(points) or not 0 < points.shape[1] <= 62:
+        raise ValueError(f"Expected coordinates of shape (N, d) with d from 1 to 62, got {tuple(points.shape)}.")
+    axes = points.shape[1]
+    bits = min(62 // axes, 10)  # of a coordinate: groups are coarser than a thousandth of the box
+    low, high = points.aminmax(dim=0)
+    cells = ((points - low) * (2**bits - 1) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)).long()
+    code = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    for bit in range(bits):
+        for axis in range(axes):
+            code |= (cells[:, axis] >> bit & 1) << bit * axes + axis
+    return code.argsort(stable=True)
+
+
 class DrawnGroups(Grouping):
     """Groups drawn anew for every batch: rows are the filled slots of n groups of p, group by group.
 

@@ -168,13 +168,16 @@ class SDFConfig(TaskConfig):
     """Voxels along each side of a mesh's bounding cube; the paper has 512. Voxel files keep their own."""
     crop: bool = True
     """Cut occupancy grids down to the shape's box."""
+    grouping: Literal["nearby", "rows"] = field(default="nearby", metadata={"earlier": "rows"})
+    """Voxels of a step and their groups: random voxels, those near each other in a group, or random groups of
+    consecutive voxels of the flattened grid, as in the paper."""
     group_size: int = 64
-    """Consecutive voxels of the flattened grid that form a group, p; half of the resolution, as the paper's 256 of 512,
-    is a row through half of the box."""
+    """Voxels that form a group, p. In rows, half of the resolution, as the paper's 256 of 512, is one through half of
+    the box."""
     groups_per_batch: int = 512
-    """Random groups per step, n; all of them where there are fewer."""
+    """Groups per step, n; what the grid has where that is fewer."""
     num_epochs: int | None = None
-    """Passes over the grid; takes the place of max_num_iterations if given."""
+    """Passes over the grid, or as many random voxels; takes the place of max_num_iterations if given."""
     cache_dir: Path = Path("outputs/cache")
     """Folder of sampled meshes, so that each is sampled once."""
     mesh_scale: float = 1.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,7 +59,7 @@ def read_preset(name_or_path: str, kind: type[AnyTask]) -> AnyTask:
 
 
 def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
-    """Settings of an earlier run.
+    """Settings of an earlier run; one that its file does not name came later, and is what it was then.
 
     Args:
         folder: The run's.
@@ -67,8 +69,9 @@ def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
         ValueError: If it is no run's folder, or its settings do not fit the task.
     """
     path = folder / CONFIG_FILE
+    earlier = {one.name: one.metadata["earlier"] for one in fields(kind) if "earlier" in one.metadata}
     try:
-        return from_yaml(path.read_text(encoding="utf-8"), str(path), kind)
+        return from_yaml(path.read_text(encoding="utf-8"), str(path), kind, earlier)
     except OSError as error:
         raise ValueError(
             f"{folder} holds no run to continue: its {CONFIG_FILE} cannot be read ({error.strerror}). Give --load-dir "
@@ -76,13 +79,14 @@ def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
         ) from error
 
 
-def from_yaml(text: str, name: str, kind: type[AnyTask]) -> AnyTask:
+def from_yaml(text: str, name: str, kind: type[AnyTask], instead: Mapping[str, Any] | None = None) -> AnyTask:
     """Settings from YAML.
 
     Args:
         text: A mapping of options, nested as on the command line, with underscores.
         name: What to call it in messages.
         kind: The task's settings.
+        instead: What takes the place of defaults.
 
     Raises:
         ValueError: If it is no YAML mapping, or names or values do not fit.
@@ -97,7 +101,7 @@ def from_yaml(text: str, name: str, kind: type[AnyTask]) -> AnyTask:
     if task is not None and task != kind.task:
         raise ValueError(f"{name} holds settings of {task}, not of {kind.task}. Use it with {task}.")
     try:
-        return _CONVERTER.structure(content, kind)
+        return _CONVERTER.structure({**(instead or {}), **content}, kind)
     except ClassValidationError as error:
         raise ValueError(f"{name}: {'; '.join(transform_error(error)).replace('$.', '')}.") from error
 

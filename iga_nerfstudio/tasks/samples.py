@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iga_nerfstudio.adjustment import Blocks, Grouping
-from iga_nerfstudio.adjustment.grouping import DrawnGroups
+from iga_nerfstudio.adjustment import Blocks, Grouping, Intervals
+from iga_nerfstudio.adjustment.grouping import DrawnGroups, order_by_place
 
 # Cells whose numbers and coordinates are worked out at once.
 _CELLS_AT_ONCE = 1 << 20
@@ -273,4 +273,52 @@ class RandomGroups:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken."""
         self._order, self._position = state["order"].cpu(), state["position"]
+        self._generator.set_state(state["generator"].cpu())
+
+
+class RandomPoints:
+    """Random cells at every step, those near each other in a group.
+
+    The cells of a step lie all over the grid, as those of whole groups do not: the gradient varies less from step to
+    step. They are drawn with replacement, so that a grid of 512^3 cells needs no list of them.
+
+    Args:
+        samples: The data.
+        num_groups: Groups per step, n.
+        group_size: Cells per group, p.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: If a step would take more cells than there are.
+    """
+
+    def __init__(self, samples: GridSamples, num_groups: int, group_size: int, seed: int) -> None:
+        if not 0 < num_groups * group_size <= samples.num_points:
+            raise ValueError(
+                f"{num_groups} groups of {group_size} points cannot be drawn from {samples.num_points} points. Use "
+                "fewer groups per batch, or smaller groups."
+            )
+        self._samples, self.num_groups = samples, num_groups
+        self.grouping = Intervals(num_groups * group_size, group_size, same_groups_every_step=False)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Steps in which as many cells are drawn as there are."""
+        return self._samples.num_points // self.grouping.num_inputs
+
+    def next(self) -> Batch:
+        """The next step's cells."""
+        samples = self._samples
+        draw = torch.randint(samples.num_points, (self.grouping.num_inputs,), generator=self._generator)
+        cells = draw.to(samples.device)
+        cells = cells[order_by_place(samples.coordinates(cells))]
+        return Batch(Cells(samples.grid, cells), samples.targets(cells), self.grouping)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random state."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken."""
         self._generator.set_state(state["generator"].cpu())

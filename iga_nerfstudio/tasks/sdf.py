@@ -23,7 +23,7 @@ from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import SDFConfig
 from iga_nerfstudio.tasks.report import as_picture
-from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups, to_numpy
+from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups, RandomPoints, to_numpy
 from iga_nerfstudio.tasks.setup import chunk_size, require_groups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
@@ -55,10 +55,16 @@ class ShapeTask(Task[SDFConfig]):
         # A copy: the grid may be a read-only map of the cached file.
         values = torch.from_numpy(np.array(grid.values)).reshape(-1, 1)
         self._samples = GridSamples(Grid.unit(grid.values.shape, self.device), values)
-        self.grouping = Intervals(len(values), config.group_size)
-        num_groups = min(config.groups_per_batch, self.grouping.num_groups(len(values)))
+        rows = Intervals(len(values), config.group_size)
+        most = rows.num_groups(len(values)) if config.grouping == "rows" else len(values) // config.group_size
+        num_groups = min(config.groups_per_batch, most)
         require_groups(config, num_groups, "--groups-per-batch")
-        self.batches = RandomGroups(self._samples, self.grouping, num_groups, config.machine.seed)
+        self.batches: RandomGroups | RandomPoints
+        if config.grouping == "rows":
+            self.grouping, self.batches = rows, RandomGroups(self._samples, rows, num_groups, config.machine.seed)
+        else:
+            self.batches = RandomPoints(self._samples, num_groups, config.group_size, config.machine.seed)
+            self.grouping = self.batches.grouping
         if config.num_epochs is not None:
             self.config = replace(config, max_num_iterations=config.num_epochs * self.batches.batches_per_epoch)
         self._truth = mesh

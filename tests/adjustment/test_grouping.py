@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iga_nerfstudio import Blocks, Intervals, Patches, Rays
+from iga_nerfstudio import Blocks, Intervals, Patches, Rays, order_by_place
 
 
 @settings(max_examples=80, deadline=None)
@@ -80,3 +80,27 @@ def test_sizes_are_whole_numbers_of_any_kind():
     assert Patches((np.int64(8), 8), np.int64(4)).num_inputs == Patches((8, 8), np.array([4, 4])).num_inputs == 64
     with pytest.raises(ValueError, match="whole numbers"):
         Patches((8, 8), 2.5)  # type: ignore[arg-type]
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), axes=st.integers(1, 4))
+def test_points_come_in_the_order_of_their_interleaved_digits(data, axes):
+    place = st.lists(st.integers(0, 1023), min_size=axes, max_size=axes)
+    places = data.draw(st.lists(place, max_size=40))
+    # With the box's corners, a cell is as wide as a unit.
+    points = torch.tensor([[0] * axes, [1023] * axes, *places])
+
+    def digits(point):
+        # Of each axis the highest binary digit first, the last axis foremost.
+        return "".join(f"{x:010b}"[digit] for digit in range(10) for x in reversed(point.tolist()))
+
+    expected = sorted(range(len(points)), key=lambda row: digits(points[row]))
+    assert order_by_place(points).tolist() == expected
+    assert order_by_place(points.double() * 2 - 7).tolist() == expected
+
+
+def test_points_on_one_place_keep_their_order_and_what_is_no_point_is_refused():
+    assert order_by_place(torch.ones(5, 3)).tolist() == [0, 1, 2, 3, 4]
+    for points in (torch.zeros(4), torch.zeros(0, 2), torch.zeros(4, 0), torch.zeros(4, 2, 1)):
+        with pytest.raises(ValueError, match=r"coordinates of shape \(N, d\)"):
+            order_by_place(points)

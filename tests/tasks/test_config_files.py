@@ -12,7 +12,7 @@ from iga_nerfstudio.networks import FourierReparameterisation, NetworkConfig
 from iga_nerfstudio.tasks import config_files
 from iga_nerfstudio.tasks.cli import parse
 from iga_nerfstudio.tasks.config import OptimizerConfig, TaskConfig
-from iga_nerfstudio.tasks.config_files import from_yaml, preset_names, read_preset, to_yaml
+from iga_nerfstudio.tasks.config_files import from_yaml, preset_names, read_preset, read_run, to_yaml
 from iga_nerfstudio.tasks.image import ImageConfig
 from iga_nerfstudio.tasks.sdf import SDFConfig
 from iga_nerfstudio.tasks.signal import SignalConfig
@@ -32,6 +32,17 @@ KINDS: dict[str, type[TaskConfig]] = {"kodak": ImageConfig, "shape": SDFConfig, 
 )
 def test_what_is_written_is_what_is_read(config: TaskConfig) -> None:
     assert from_yaml(to_yaml(config), "x", type(config)) == config
+
+
+def test_a_run_from_before_a_setting_keeps_what_was_done_then(tmp_path: Path) -> None:
+    written = to_yaml(SDFConfig(max_num_iterations=7))
+    assert written.count("grouping: nearby\n") == 1
+    (tmp_path / "config.yml").write_text(written.replace("grouping: nearby\n", ""))
+    run = read_run(tmp_path, SDFConfig)
+    assert (run.grouping, run.max_num_iterations) == ("rows", 7)
+    (tmp_path / "config.yml").write_text(written)
+    assert read_run(tmp_path, SDFConfig).grouping == "nearby"
+    assert all(read_preset(f"shape_{network}", SDFConfig).grouping == "rows" for network in ("relu", "pe", "siren"))
 
 
 def test_every_preset_fits_its_task_and_trains_the_paper_s_network() -> None:

@@ -25,7 +25,7 @@ from iga_nerfstudio.adjustment.grouping import DrawnGroups
 from iga_nerfstudio.networks import NetworkConfig, build_network
 from iga_nerfstudio.tasks import samples as samples_module
 from iga_nerfstudio.tasks import step as step_module
-from iga_nerfstudio.tasks.samples import Batch, FullBatch, Grid, GridSamples, RandomGroups
+from iga_nerfstudio.tasks.samples import Batch, FullBatch, Grid, GridSamples, RandomGroups, RandomPoints
 from iga_nerfstudio.tasks.step import accumulate_gradient, decode, decode_chunks
 
 
@@ -338,6 +338,28 @@ def test_batches_larger_than_the_data_are_refused() -> None:
     samples = GridSamples(Grid.unit((10,)), torch.zeros(10, 1))
     with pytest.raises(ValueError, match="12 groups cannot be drawn from 3 groups of 4 points"):
         RandomGroups(samples, Intervals(10, 4), groups_per_batch=12, seed=0)
+
+
+def test_random_points_come_with_their_values_and_near_ones_in_a_group() -> None:
+    samples = GridSamples(Grid.unit((32, 32, 32)), torch.arange(32**3)[:, None])
+    batches = RandomPoints(samples, num_groups=64, group_size=16, seed=0)
+    batch = batches.next()
+    cells = batch.target[:, 0].long()
+    assert torch.equal(batch.inputs, samples.coordinates(cells))
+    assert batches.batches_per_epoch == 32
+
+    def spread(inputs: torch.Tensor) -> float:
+        return batch.grouping.split(inputs).std(1).mean().item()
+
+    # 64 groups of points all over the cube: about a quarter of its side each, where all of it would be 1.15 / 2.
+    assert spread(batch.inputs) < 0.4 * spread(batch.inputs[torch.randperm(64 * 16)])
+    state = batches.state_dict()
+    following = batches.next()
+    assert not torch.equal(following.target, batch.target)
+    batches.load_state_dict(state)
+    assert torch.equal(batches.next().target, following.target)
+    with pytest.raises(ValueError, match="2049 groups of 16 points cannot be drawn from 32768"):
+        RandomPoints(samples, num_groups=2049, group_size=16, seed=0)
 
 
 def test_grid_rows_run_in_row_major_order_and_values_must_fit() -> None:
