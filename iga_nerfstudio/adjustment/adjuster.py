@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from iga_nerfstudio.adjustment.choice import Choice
-from iga_nerfstudio.adjustment.diagnostics import Diagnostics, Reason
+from iga_nerfstudio.adjustment.diagnostics import Diagnostics, Reason, power_of_ten
 from iga_nerfstudio.adjustment.eigen import (
     EigenSolverError,
     KernelNotFiniteError,
@@ -23,7 +24,7 @@ from iga_nerfstudio.adjustment.eigen import (
     leading_eigenpairs,
 )
 from iga_nerfstudio.adjustment.grouping import Blocks, Grouping
-from iga_nerfstudio.adjustment.kernel import Inputs, layerwise_entk, per_sample_entk
+from iga_nerfstudio.adjustment.kernel import Inputs, check_rows, layerwise_entk, per_sample_entk
 from iga_nerfstudio.adjustment.limits import (
     require_enough_groups,
     require_fitting_shapes,
@@ -55,6 +56,16 @@ or gradients with respect to their outputs; see :func:`layerwise_entk`."""
 
 def _no_transform() -> None:
     """That of a step that is left as it is."""
+
+
+def _parts(network: nn.Module) -> list[object]:
+    """Modules and parameters of a network and whether they are being trained, to be compared by identity."""
+    parts: list[object] = []
+    for module in network.modules():
+        parts += [module, module.training]
+        for parameter in module._parameters.values():
+            parts += [parameter, parameter is not None and parameter.requires_grad]
+    return parts
 
 
 @dataclass
@@ -94,6 +105,11 @@ class InductiveGradientAdjuster:
     What comes back is meant for one optimiser step. It is no gradient of the loss, so line searches (LBFGS with
     ``strong_wolfe``) find no step along it; and derivatives with respect to the inputs (eikonal terms, gradient
     supervision) are to be taken of the network's own prediction: through the adjuster they are refused.
+
+    The kernel takes passes of its own through the network. What forward keeps on its modules and torch's random numbers
+    are afterwards what they were; a list that it appends to, or a generator of its own, is not. Kernels are compared
+    with autograd on two rows: the 1st, 10th, 100th, ... and the first one after the network is made of other modules or
+    parameters, is put in another mode, or has others of them trained.
 
     Args:
         network: The coordinate network being trained, called as ``network(*inputs)``. Of a network that is wrapped in
@@ -206,7 +222,8 @@ class InductiveGradientAdjuster:
         self._transform: SpectralTransform | None = None
         self._settings_changed = False
         self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
-        self._network_checked = False
+        self._kernels = 0  # computed of the network as it is made now
+        self._checked: list[object] = []  # what it is made of, as of the latest kernel
         self._replay: Replay[tuple[Tensor, KrylovSpace | None]] = Replay()
         self._replay_of_look: Replay[tuple[Tensor, Tensor]] = Replay()  # at the space that the other one begins
         self._largest_kernel = 0  # whose size was seen to fit
@@ -278,7 +295,8 @@ class InductiveGradientAdjuster:
         Raises:
             ValueError: If the batch does not fit the grouping, shapes do not fit one another, or target or scores are
                 needed and missing.
-            UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer.
+            UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer, or its rows
+                influence each other.
         """
         if not self.active:
             return prediction
@@ -503,7 +521,9 @@ class InductiveGradientAdjuster:
             if eigenpairs_needed(self.end, self.rule) <= len(seen) < n:
                 # Shares of zero are rows of zeros in the kernel and in its eigenvectors: the others are all it takes.
                 taking_part, inputs, shares = seen, tuple(values[seen] for values in inputs), shares[seen]
-        with record_function(PARTS["kernel"]):
+        # Random numbers that a forward pass draws are no concern of the training's.
+        gpus = [inputs[0].device] if inputs[0].device.type == "cuda" else []
+        with record_function(PARTS["kernel"]), torch.random.fork_rng(gpus):
             kernel, space = self._entk_and_space(inputs, shares)
 
         def outcome() -> _Outcome:
@@ -520,7 +540,7 @@ class InductiveGradientAdjuster:
         count = eigenpairs_needed(self.end, self.rule)
         try:
             with record_function(PARTS["eigenpairs"]):
-                look = self._replay_of_look if self._replay.replayed else None
+                look = self._replay_of_look if space is not None and self._replay.replayed else None
                 values, vectors = leading_eigenpairs(kernel, count, self.eigen_method, space, look)
             made.eigenvalues = values
             made.transform = SpectralTransform.from_eigenpairs(
@@ -542,9 +562,21 @@ class InductiveGradientAdjuster:
 
     def _entk_and_space(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
         """The kernel, and where it is replayed what is begun of its eigenpairs along with it."""
-        replayed = self.cuda_graph and self._network_checked and self.kernel == "layerwise"
-        if not replayed or inputs[0].device.type != "cuda":
-            return self._entk(inputs, shares), None
+        # A second use of a weight can hide behind a last layer of zeros, and anything can be changed later.
+        parts = _parts(self.network)
+        if len(parts) != len(self._checked) or not all(map(operator.is_, parts, self._checked)):
+            self._kernels = 0
+        check = power_of_ten(self._kernels + 1)
+        if self.cuda_graph and self._kernels and self.kernel == "layerwise" and inputs[0].device.type == "cuda":
+            kernel, space = self._replayed(inputs, shares)
+            if check:
+                check_rows(kernel, self.network, inputs, self.readout, shares)
+        else:
+            kernel, space = self._entk(inputs, shares, check), None
+        self._kernels, self._checked = self._kernels + 1, parts
+        return kernel, space
+
+    def _replayed(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> tuple[Tensor, KrylovSpace | None]:
         count = eigenpairs_needed(self.end, self.rule)
 
         def compute(*tensors: Tensor) -> tuple[Tensor, KrylovSpace | None]:
@@ -554,13 +586,9 @@ class InductiveGradientAdjuster:
         tensors = inputs if shares is None else (*inputs, shares)
         return self._replay(compute, tensors, self.network, (count, self.eigen_method))
 
-    def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None) -> Tensor:
-        if self.kernel == "per_sample":
-            return per_sample_entk(self.network, inputs, self.readout, shares)
-        check = not self._network_checked
-        kernel = layerwise_entk(self.network, inputs, self.readout, shares, check=check)
-        self._network_checked = True
-        return kernel
+    def _entk(self, inputs: tuple[Tensor, ...], shares: Tensor | None, check: bool = False) -> Tensor:
+        entk = per_sample_entk if self.kernel == "per_sample" else layerwise_entk
+        return entk(self.network, inputs, self.readout, shares, check=check)
 
     def _residual_not_finite(self) -> None:
         if self.diagnostics.adjusted:  # once per step, however many parts its residual comes in

@@ -74,7 +74,7 @@ class Diagnostics:
         """
         self.unadjusted[reason] += 1
         times = self.unadjusted[reason]
-        if reason != "between_refreshes" and _worth_a_line(times):
+        if reason != "between_refreshes" and power_of_ten(times):
             logger.warning(
                 "IGA left the gradient of step %d unadjusted: %s. %d such step(s) so far. %s",
                 self.step,
@@ -90,7 +90,7 @@ class Diagnostics:
             end: What was asked for.
         """
         self.steps_reduced += 1
-        if _worth_a_line(self.steps_reduced):
+        if power_of_ten(self.steps_reduced):
             logger.warning(
                 "IGA balanced the eigenvalues of step %d up to %d instead of %d: the others are below the kernel's "
                 "rounding error. %d such step(s) so far.",
@@ -101,6 +101,6 @@ class Diagnostics:
             )
 
 
-def _worth_a_line(count: int) -> bool:
-    """The 1st, 10th, 100th, ... time."""
+def power_of_ten(count: int) -> bool:
+    """Whether it is the 1st, 10th, 100th, ... time, which is when something is worth a line or another look."""
     return str(count).strip("0") == "1"

@@ -8,8 +8,9 @@ the one to use; :func:`per_sample_entk` takes any module and is the reference.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +80,7 @@ def layerwise_entk(
     rows = _validated(inputs, shares)
     n = rows[0].shape[0]
     layers = _ruled_layers(network)
-    with torch.enable_grad(), full_precision(rows[0].device), _uncompiled(network):
+    with torch.enable_grad(), full_precision(rows[0].device), _on_the_side(network, check):
         traces = _trace_layers(network, rows, layers, readout, shares)
         kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
         with torch.no_grad():
@@ -87,8 +88,8 @@ def layerwise_entk(
                 for factors in trace.factors(n, rows[0].shape[:-1].numel()):
                     _add_gram(kernel, factors)
             _mirror(kernel)
-        if check:
-            _check_rows(kernel, network, rows, readout, shares)
+    if check:
+        check_rows(kernel, network, rows, readout, shares)
     return kernel
 
 
@@ -98,6 +99,7 @@ def per_sample_entk(
     readout: Readout = sum_of_logits,
     shares: Tensor | None = None,
     memory_limit_mb: int = 512,
+    check: bool = True,
 ) -> Tensor:
     """The eNTK from per-sample gradients: any module, slow, memory bounded.
 
@@ -111,12 +113,15 @@ def per_sample_entk(
         shares: As for :func:`layerwise_entk`.
         memory_limit_mb: Bound on the gradients held at once, in MiB. A single sample's gradient of the largest
             parameter tensor is always held.
+        check: Recompute two rows by plain autograd among all, and compare. Finds rows that influence each other. Costs
+            one pass of all rows; leave it on for a network that has not been checked yet.
 
     Returns:
         K, symmetric, ``(n, n)``, float32 (float64 if the network is).
 
     Raises:
-        UnsupportedNetworkError: If batch normalisation is in training mode: rows then have no gradient of their own.
+        UnsupportedNetworkError: If batch normalisation is in training mode or the check fails: rows then have no
+            gradient of their own.
         ValueError: If the inputs' or shares' shapes do not fit.
     """
     rows = _validated(inputs, shares)
@@ -124,11 +129,11 @@ def per_sample_entk(
     _refuse_coupled_rows(network)
     trainable: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if p.requires_grad}
     others: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if not p.requires_grad}
-    others |= dict(network.named_buffers())
     shares = _equal_shares(rows) if shares is None else shares
     kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
     limit = memory_limit_mb * 2**20 // kernel.element_size()
-    with torch.enable_grad(), full_precision(rows[0].device), _uncompiled(network):
+    with torch.enable_grad(), full_precision(rows[0].device), _on_the_side(network, check):
+        others |= dict(network.named_buffers())
         for names in _parameter_chunks(trainable, limit // (2 * n)):
             chosen = {name: trainable[name].detach() for name in names}
             fixed = others | {name: p.detach() for name, p in trainable.items() if name not in chosen}
@@ -160,7 +165,10 @@ def per_sample_entk(
                     kernel[i : i + step, j : j + step] += block
                     if j != i:
                         kernel[j : j + step, i : i + step] += block.T
-    return 0.5 * (kernel + kernel.T)
+    kernel = 0.5 * (kernel + kernel.T)
+    if check:
+        check_rows(kernel, network, rows, readout, shares, together=True)
+    return kernel
 
 
 @dataclass
@@ -271,16 +279,45 @@ def _flat(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def _uncompiled(network: nn.Module) -> Iterator[None]:
-    """Call a network's own code: what torch.compile makes of it runs no hooks, and no vmap."""
-    compiled = {module: call for module in network.modules() if (call := module._compiled_call_impl) is not None}
+def _on_the_side(network: nn.Module, all_buffers: bool = True) -> Iterator[None]:
+    """Call a network's own code without a trace of it: what torch.compile makes of it runs no hooks, and no vmap.
+
+    What forward keeps on its modules, as features of the batch, counters and running statistics, stays that of the
+    pass that the loss is of. Buffers that it changes in place are those of copies.
+
+    Args:
+        network: The network.
+        all_buffers: Copy also those that were never changed in place until now. They can be large, and a forward pass
+            that came before would have changed them.
+    """
+    before = [(module, module.__dict__.copy()) for module in network.modules()]
+    copies: dict[int, Tensor] = {}
+    for module, kept in before:
+        for buffer in module._buffers.values():
+            if buffer is not None and (all_buffers or buffer.is_inference() or buffer._version):
+                copies.setdefault(id(buffer), buffer.clone())
+        module.__dict__["_compiled_call_impl"] = None
+        if copies and module._buffers:
+            module.__dict__["_buffers"] = {
+                name: buffer if buffer is None else copies.get(id(buffer), buffer)
+                for name, buffer in kept["_buffers"].items()
+            }
     try:
-        for module in compiled:
-            module._compiled_call_impl = None
-        yield
+        with _eager():
+            yield
     finally:
-        for module, call in compiled.items():
-            module._compiled_call_impl = call
+        for module, kept in before:
+            for name in module.__dict__.keys() - kept.keys():
+                del module.__dict__[name]
+            module.__dict__.update(kept)
+
+
+def _eager() -> AbstractContextManager[Any]:
+    """For compiled functions and modules within the network; torch < 2.6 cannot, and there the check refuses them."""
+    # Nothing is compiled before that is imported, which takes seconds; and code that is being compiled may not ask.
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance") and not torch.compiler.is_compiling():
+        return torch.compiler.set_stance("force_eager")
+    return nullcontext()
 
 
 @contextmanager
@@ -435,33 +472,64 @@ def _add_gram_of_gradients(kernel: Tensor, left: Tensor, right: Tensor) -> None:
         _add_gram_of_rows(kernel, torch.einsum("nsa,nsb->nab", left[..., i : i + step], right).flatten(1))
 
 
-def _check_rows(
-    kernel: Tensor, network: nn.Module, rows: tuple[Tensor, ...], readout: Readout, shares: Tensor | None
+def check_rows(
+    kernel: Tensor,
+    network: nn.Module,
+    rows: tuple[Tensor, ...],
+    readout: Readout,
+    shares: Tensor | None,
+    together: bool = False,
 ) -> None:
-    """Compare the first rows of a kernel with plain autograd on each row alone."""
+    """Compare the first rows of a kernel with plain autograd.
+
+    Args:
+        kernel: K, ``(n, n)``.
+        network: As for :func:`layerwise_entk`, like the others.
+        rows: The inputs, ``(n, d)`` or ``(n, m, d)`` each.
+        readout: Maps outputs to scalars.
+        shares: Shares of the points, or gradients with respect to outputs.
+        together: Whether the rows pass through the network among all others, for a kernel of rows alone, or each
+            alone, for a kernel of rows that passed together.
+
+    Raises:
+        UnsupportedNetworkError: If they disagree.
+    """
     count = min(CHECKED_ROWS, kernel.shape[0])
     parameters = [p for p in network.parameters() if p.requires_grad]
     gradients = []
-    for i in range(count):
-        alone = tuple(x[i : i + 1] for x in rows)
-        share = None if shares is None else shares[i : i + 1]
-        scalar = _scalars(network(*_flat(alone)), alone[0], readout, share).sum()
-        found = torch.autograd.grad(scalar, parameters, allow_unused=True)
-        gradients.append(
-            torch.cat(
-                [
-                    _real(torch.zeros_like(p) if g is None else g).flatten()
-                    for g, p in zip(found, parameters, strict=True)
-                ]
+
+    def scalars(some: slice) -> Tensor:
+        chosen = tuple(x[some] for x in rows)
+        with _on_the_side(network):
+            outputs = network(*_flat(chosen))
+        return _scalars(outputs, chosen[0], readout, None if shares is None else shares[some])
+
+    with torch.enable_grad(), full_precision(rows[0].device):
+        among_all = scalars(slice(None)) if together else None
+        for i in range(count):
+            scalar = (scalars(slice(i, i + 1)) if among_all is None else among_all[i]).sum()
+            found = torch.autograd.grad(scalar, parameters, allow_unused=True, retain_graph=together)
+            gradients.append(
+                torch.cat(
+                    [
+                        _real(torch.zeros_like(p) if g is None else g).flatten()
+                        for g, p in zip(found, parameters, strict=True)
+                    ]
+                )
             )
-        )
-    stacked = torch.stack(gradients).to(kernel.dtype)
-    expected, got = stacked @ stacked.T, kernel[:count, :count]
+        stacked = torch.stack(gradients).to(kernel.dtype)
+        expected, got = stacked @ stacked.T, kernel[:count, :count]
     if not (torch.isfinite(expected).all() and torch.isfinite(got).all()):
         return  # not a matter of structure; whoever uses the kernel sees that it is not finite
     scale = max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny)
     difference = (got - expected).abs().max().item() / scale
     if difference > CHECK_TOLERANCE:
+        if together:
+            raise UnsupportedNetworkError(
+                "The kernel of rows that are each alone disagrees with autograd on rows among all others (relative "
+                f"difference {difference:.2g}). Rows influence each other (batch statistics, attention "
+                "over the batch), so a row has no gradient of its own."
+            )
         raise UnsupportedNetworkError(
             "The layerwise kernel disagrees with autograd on single rows (relative difference "
             f"{difference:.2g}). Rows influence each other (batch statistics, attention, dropout), or a weight is used "

@@ -19,6 +19,7 @@ from iga_nerfstudio import (
     layerwise_entk,
     per_sample_entk,
 )
+from iga_nerfstudio.adjustment import adjuster as adjuster_module
 from iga_nerfstudio.adjustment.precision import full_precision
 
 N, P = 48, 4
@@ -411,3 +412,192 @@ def test_parametrized_layers_are_told_from_plain_ones() -> None:
     parametrize.register_parametrization(layer, "weight", nn.Tanh())
     with pytest.raises(UnsupportedNetworkError, match="no layerwise kernel rule"):
         layerwise_entk(nn.Sequential(layer), torch.rand(5, 2))
+
+
+class LeavesTraces(nn.Module):
+    """Keeps its features and counts its calls; in place, too, and draws numbers, where there is more of it."""
+
+    def __init__(self, more: bool) -> None:
+        super().__init__()
+        self.body, self.last_features, self.more = mlp(), None, more
+        self.register_buffer("reassigned", torch.zeros(()))
+        self.register_buffer("in_place", torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last_features = self.body(x)
+        self.calls += 1
+        self.reassigned = self.reassigned + 1
+        if self.more:
+            self.in_place += 1
+            torch.rand(3)
+        if x.shape[0] != N:
+            self.noticed = True
+        return self.last_features
+
+
+@pytest.mark.parametrize("kernel", ["layerwise", "per_sample"])
+@pytest.mark.parametrize("forward_first", [True, False])
+def test_the_kernel_s_passes_leave_no_trace_on_the_network_nor_in_the_random_numbers(
+    kernel: str, forward_first: bool
+) -> None:
+    # torch's vmap refuses changes in place and random numbers by itself.
+    network = LeavesTraces(more=kernel == "layerwise").double()
+    x, y = data()
+    prediction = network(x) if forward_first else y
+    features, state, buffers = network.last_features, torch.get_rng_state(), dict(network.named_buffers())
+    adjuster = adjuster_of(network, kernel=kernel)
+    adjuster(prediction, x, y)
+    assert adjuster.diagnostics.adjusted
+    assert network.last_features is features
+    calls = int(forward_first)
+    assert (network.calls, network.reassigned.item()) == (calls, calls)
+    assert network.in_place.item() == calls * network.more
+    assert all(buffer is buffers[name] for name, buffer in network.named_buffers())
+    assert not hasattr(network, "noticed")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Annealed(nn.Module):
+    """Its output grows with every pass, by a buffer that is changed in place and that backward needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) * self.scale.mul_(1.1)
+
+
+def test_a_pass_of_the_kernel_s_does_not_stand_in_the_way_of_backward() -> None:
+    torch.manual_seed(0)
+    network = Annealed().double()
+    x, y = data()
+    found = gradient(network, network(x), y, x)
+    assert network.scale.item() == pytest.approx(1.1)
+    expected = by_definition(network.body, x, y, part=lambda outputs: 1.1 * outputs)
+    assert ((found - expected).norm() / expected.norm()).item() <= 1e-8
+
+
+@pytest.mark.parametrize("kernel", ["layerwise", "per_sample"])
+@pytest.mark.parametrize("how", ["a layer", "a function", "forward"])
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6")
+def test_networks_that_are_compiled_in_part_have_the_gradient_of_the_definition(how: str, kernel: str) -> None:
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    network = mlp().double()
+    x, y = data()
+    expected = by_definition(network, x, y)
+    if how == "a layer":
+        network[2] = torch.compile(network[2], backend="aot_eager")
+    elif how == "a function":
+        network[2].register_forward_hook(
+            torch.compile(lambda _layer, _inputs, output: output.sin().asin(), backend="aot_eager")
+        )
+        expected = by_definition(network, x, y)
+    else:
+        network.forward = torch.compile(network.forward, backend="aot_eager")
+    network(x).sum().backward()  # compiled without our hooks
+    found = gradient(network, network(x), y, x, kernel=kernel)
+    assert ((found - expected).norm() / expected.norm()).item() <= 1e-8
+
+
+class UsedTwice(nn.Module):
+    """A weight that is used outside its layer too, behind a last layer of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.last = mlp(), nn.Linear(3, 3)
+        nn.init.zeros_(self.last.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(x) + nn.functional.linear(x, self.body[0].weight[:3]).square())
+
+
+def test_a_weight_s_second_use_behind_a_last_layer_of_zeros_is_found_in_training() -> None:
+    torch.manual_seed(0)
+    network = UsedTwice().double()
+    x, y = data()
+    adjuster = adjuster_of(network)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            (adjuster(network(x), x, y) - y).square().mean().backward()
+            optimizer.step()
+
+    train(9)
+    with pytest.raises(UnsupportedNetworkError, match="a weight is used outside its layer"):
+        train(1)
+
+
+class Doubled(nn.Module):
+    """As a layer that is put in place of another: what it adds to the output is no layer's."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) + nn.functional.linear(x, self.layer.weight).square()
+
+
+def test_what_is_put_in_a_layer_s_place_later_is_checked() -> None:
+    torch.manual_seed(0)
+    network = mlp().double()
+    x, y = data()
+    adjuster = adjuster_of(network)
+    for _ in range(3):
+        adjuster(network(x), x, y)
+    network[2] = Doubled(network[2])
+    for _ in range(2):
+        with pytest.raises(UnsupportedNetworkError, match="a weight is used outside its layer"):
+            adjuster(network(x), x, y)
+    network[2] = network[2].layer
+    adjuster(network(x), x, y)
+    assert adjuster.diagnostics.adjusted
+
+
+@pytest.mark.parametrize("when", ["at once", "in training mode later"])
+def test_rows_that_influence_each_other_are_refused_by_the_per_sample_kernel_too(when: str) -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.last = mlp(), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.body(x)
+            return self.last((hidden @ hidden.T).softmax(1) @ hidden if self.training else hidden)
+
+    torch.manual_seed(0)
+    network = Attends().double()
+    x, y = data()
+    adjuster = adjuster_of(network, kernel="per_sample")
+    if when != "at once":
+        network.eval()
+        adjuster(network(x), x, y)
+        network.train()
+    with pytest.raises(UnsupportedNetworkError, match=r"Rows influence each other .*attention"):
+        adjuster(network(x), x, y)
+
+
+@pytest.mark.parametrize("structure_changes", [False, True])
+def test_a_step_is_checked_at_first_then_seldom_and_when_the_network_changes(
+    structure_changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[bool] = []
+    entk = adjuster_module.layerwise_entk
+    monkeypatch.setattr(
+        adjuster_module, "layerwise_entk", lambda *args, check: checked.append(check) or entk(*args, check=check)
+    )
+    network = mlp().double()
+    x, y = data()
+    adjuster = adjuster_of(network)
+    for step in range(101):
+        if structure_changes and step == 50:
+            network[0].bias.requires_grad_(False)
+        adjuster(network(x), x, y)
+    expected = [0, 9, 50, 59] if structure_changes else [0, 9, 99]
+    assert [step for step, check in enumerate(checked) if check] == expected

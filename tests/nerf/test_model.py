@@ -217,7 +217,7 @@ def test_representative_is_the_heaviest_sample(make_pipeline, monkeypatch):
     model = pipeline.model
     original = model.adjuster._entk
     monkeypatch.setattr(
-        model.adjuster, "_entk", lambda inputs, shares: seen.update(x=inputs) or original(inputs, shares)
+        model.adjuster, "_entk", lambda inputs, *others: seen.update(x=inputs) or original(inputs, *others)
     )
     bundle, _ = pipeline.datamanager.next_train(0)
     samples = {}
