@@ -127,8 +127,9 @@ class InductiveGradientAdjuster:
         readout: Scalar of the network's output that the kernel differentiates.
         kernel: ``"layerwise"``, or ``"per_sample"`` for networks without layerwise rules.
         eigen_method: See :func:`~iga_nerfstudio.adjustment.eigen.leading_eigenpairs`.
-        refresh_interval: Compute the kernel every that many steps. Between them the latest transform stays in use
-            where groups are the same at every step; where they are not (rays), those steps are plain.
+        refresh_interval: Compute the kernel every that many steps, and where a call brings other groups than the one
+            before. Between them the latest transform stays in use where groups are the same at every step; where they
+            are not (rays), those steps are plain.
         enabled: Whether to adjust at all; may be changed between steps, like others, by :meth:`reconfigure`.
         seed: Seed of the random representatives. The global random state is never touched.
         gather: Under torch.distributed, whether the kernel is that of all processes' representatives; see below.
@@ -220,6 +221,7 @@ class InductiveGradientAdjuster:
         self.diagnostics = Diagnostics()
         self._choice = Choice(seed)
         self._transform: SpectralTransform | None = None
+        self._transform_of: Grouping | None = None  # unknown after loading, which is for the same groups
         self._settings_changed = False
         self._rows = ProcessRows(0)  # where the latest step's groups are among those of all processes
         self._kernels = 0  # computed of the network as it is made now
@@ -456,7 +458,10 @@ class InductiveGradientAdjuster:
         if not self.active:
             return _no_transform
         self._rows = rows = ProcessRows.of_all_processes(n, device) if self.gather else ProcessRows(n)
+        grouping = grouping or self.grouping
+        same = grouping.same_groups_every_step
         refresh = self.diagnostics.step % self.refresh_interval == 0 or self._settings_changed
+        refresh = refresh or (same and self._transform_of not in (None, grouping))
         self._settings_changed = False
         self.diagnostics.step += 1
         self.diagnostics.adjusted = False
@@ -476,9 +481,10 @@ class InductiveGradientAdjuster:
             begin = partial(self._begin_outcome, inputs, shares)
             # Of several processes one computes the kernel, while the others wait for it.
             outcome = begin() if rows.processes == 1 else lambda: begin()()
-        elif not (grouping or self.grouping).same_groups_every_step:
+        elif not same:
             self.diagnostics.count("between_refreshes")
             return _no_transform
+        self._transform_of = grouping
 
         def transform() -> SpectralTransform | None:
             if refresh:
@@ -625,3 +631,4 @@ class InductiveGradientAdjuster:
         self._choice.load_state_dict(state, device)
         saved = state["transform"]
         self._transform = None if saved is None else SpectralTransform(*saved).to(device)
+        self._transform_of = None

@@ -21,6 +21,7 @@ class Choice:
     def __init__(self, seed: int) -> None:
         self._generator = torch.Generator().manual_seed(seed)
         self._kept: Tensor | None = None
+        self._kept_of: Grouping | None = None  # unknown after loading, which is for the same groups
 
     def choose(
         self,
@@ -42,7 +43,7 @@ class Choice:
             device: Where the chosen slots are needed.
 
         Returns:
-            Slots and shares, ``(n, m)``.
+            Slots and shares, ``(n, m)``; what is kept of other groups is not used.
 
         Raises:
             ValueError: If scores are needed and missing, there are fewer than m slots, or a strategy keeps points of
@@ -56,7 +57,8 @@ class Choice:
                 f"Use {'largest_residual' if previous else 'random'!r}."
             )
         kept = self._kept if keeps else None
-        if kept is not None and kept.shape[0] == size[0]:
+        if kept is not None and kept.shape[0] == size[0] and self._kept_of in (None, grouping):
+            self._kept_of = grouping
             return Chosen(kept.to(device))
         chosen = choose(
             # Before the first step there is no residual to go by.
@@ -69,13 +71,14 @@ class Choice:
             device=device,
         )
         if name == "random_once":
-            self._kept = chosen.slots
+            self._kept, self._kept_of = chosen.slots, grouping
         return chosen
 
     def remember(self, scores: Tensor, count: int, grouping: Grouping) -> None:
         """Keep the m slots of largest score ``(n, p)`` of every group."""
         size = (scores.shape[0], scores.shape[1])
         self._kept = choose("previous_residual", count, size, scores=scores, mask=grouping.mask).slots
+        self._kept_of = grouping
 
     def forget(self) -> None:
         """Keep nothing any longer."""
@@ -89,4 +92,4 @@ class Choice:
         """Take up a state that :meth:`state_dict` gave, kept slots on a device."""
         self._generator.set_state(state["generator"].cpu())
         kept = state["kept_slots"]
-        self._kept = None if kept is None else kept.to(device)
+        self._kept, self._kept_of = None if kept is None else kept.to(device), None

@@ -130,6 +130,13 @@ class Blocks(Grouping):
         self.num_inputs = math.prod(self.shape)
         self.group_size = math.prod(self.block_size)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one makes the same groups, so that what is kept of them holds for it too."""
+        return type(other) is type(self) and (self.shape, self.block_size) == (other.shape, other.block_size)  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.block_size))
+
     def num_groups(self, num_inputs: int) -> int:
         if num_inputs != self.num_inputs:
             raise ValueError(f"Got {num_inputs} rows for a grid of {self.shape}, which has {self.num_inputs} cells.")

@@ -232,6 +232,32 @@ def test_kernel_is_refreshed_at_its_interval(monkeypatch):
     assert rays.diagnostics.unadjusted == {"between_refreshes": 4}
 
 
+@pytest.mark.parametrize("representative", ["middle", "random_once", "previous_residual"])
+def test_what_is_kept_of_groups_is_not_used_for_others_of_their_number(representative):
+    net, (coordinates, target) = network(), image_data()
+    patches, rows = Patches(IMAGE, 4), Intervals(192, 16)
+    settings = {"end": 5, "representative": representative, "refresh_interval": 10}
+    adjuster = InductiveGradientAdjuster(net, patches, **settings)
+
+    def step(one, grouping):
+        return gradients(net, mse_loss(one(net(coordinates), coordinates, target, grouping=grouping), target))
+
+    first = step(adjuster, patches)
+    assert torch.equal(step(adjuster, Patches(IMAGE, 4)), first)  # the same groups, described anew
+    found = step(adjuster, rows)
+    fresh = InductiveGradientAdjuster(net, rows, **settings)
+    if representative == "random_once":
+        fresh.choose((12, 16), None, coordinates.device)  # what the other one has drawn before
+        fresh._choice.forget()
+    assert torch.equal(found, step(fresh, rows))
+    assert torch.equal(step(adjuster, rows), found)
+    state = adjuster.state_dict()
+    restored = InductiveGradientAdjuster(net, patches, **settings)
+    restored.load_state_dict(state)
+    assert torch.equal(step(restored, rows), found)
+    assert restored.diagnostics.steps_unadjusted == adjuster.diagnostics.steps_unadjusted == 0
+
+
 def test_state_goes_on_where_it_stopped(tmp_path):
     net, (coordinates, target) = network(), image_data()
     settings = {"end": 5, "representative": "random", "refresh_interval": 2}
