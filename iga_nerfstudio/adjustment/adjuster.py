@@ -287,7 +287,9 @@ class InductiveGradientAdjuster:
         Args:
             prediction: ``network(*inputs)``, ``(N, C)``.
             inputs: What the network was fed, one tensor or a tuple, ``(N, d)`` each.
-            target: Ground truth, ``(N, C)``; only representatives of largest residual look at it.
+            target: Ground truth, ``(N, C)``; only representatives of largest residual look at it. NaN where data is
+                missing: such an input represents a group that has no other only. The loss must leave it out; a step
+                whose loss gradient is NaN stays as it is and is counted.
             scores: Non-negative score per input, ``(N,)``, for the largest-weight representative.
             grouping: This step's groups, where they are not the adjuster's: batches drawn from all the data.
 

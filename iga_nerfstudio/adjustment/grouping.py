@@ -132,7 +132,7 @@ class Blocks(Grouping):
 
     def __eq__(self, other: object) -> bool:
         """Whether the other one makes the same groups, so that what is kept of them holds for it too."""
-        return type(other) is type(self) and (self.shape, self.block_size) == (other.shape, other.block_size)  # type: ignore[attr-defined]
+        return type(other) is type(self) and (self.shape, self.block_size) == (other.shape, other.block_size)
 
     def __hash__(self) -> int:
         return hash((self.shape, self.block_size))

@@ -85,7 +85,7 @@ def choose(
         count: Points per group, m.
         size: Groups and slots per group, ``(n, p)``.
         scores: Score of each slot, ``(n, p)``, non-negative where shares are in proportion to it; needed by the first
-            three and by ``"all_maxima"``.
+            three and by ``"all_maxima"``. A slot whose score is NaN is the largest only of a group that has no other.
         mask: Filled slots, bool ``(n, p)``; None if all are.
         generator: CPU random generator for the random strategies.
         device: Where the result lives if there are no scores.
@@ -106,6 +106,10 @@ def choose(
     if name in SCORED or name == "previous_residual":
         if scores is None:
             raise ValueError(f"Representative {name!r} needs a score for every input, but none was given.")
+        if (
+            scores.is_floating_point()
+        ):  # for topk and argmax NaN is the largest; here below all scores, above empty slots
+            scores = scores.nan_to_num(torch.finfo(scores.dtype).min, posinf=math.inf, neginf=-math.inf)
         if mask is not None:
             scores = scores.masked_fill(~mask.to(scores.device), EMPTY)
         if name == "all_maxima":

@@ -320,6 +320,22 @@ class TestNothingIsSilent:
         assert adjuster.diagnostics.unadjusted == {"residual_not_finite": 1}
         assert "loss gradient" in caplog.text
 
+    def test_missing_data_do_not_choose_the_representatives_and_are_left_to_the_loss(self):
+        net, (coordinates, target) = network(), image_data()
+        missing = torch.rand(len(target), generator=torch.Generator().manual_seed(0)) < 0.2
+        holes = target.masked_fill(missing[:, None], torch.nan)
+        prediction = net(coordinates)
+        filled = torch.where(missing[:, None], prediction.detach(), target)  # no residual there
+        adjusters = [InductiveGradientAdjuster(net, Patches(IMAGE, 4), end=5) for _ in range(2)]
+        found = [
+            gradients(net, (one(net(coordinates), coordinates, truth) - target)[~missing].square().mean())
+            for one, truth in zip(adjusters, (holes, filled), strict=True)
+        ]
+        assert torch.equal(*found)
+        assert adjusters[0].diagnostics.adjusted
+        mse_loss(adjusters[0](net(coordinates), coordinates, holes), holes).backward()
+        assert adjusters[0].diagnostics.unadjusted == {"residual_not_finite": 1}
+
     def test_a_kernel_of_too_low_rank(self, caplog):
         net, (coordinates, target) = network(torch.float32), image_data(torch.float32)
         net[0].weight.data.zero_()  # every input looks the same: the kernel has rank one

@@ -17,6 +17,28 @@ def test_largest_score():
     assert choose("largest_residual", 1, (3, 4), scores=SCORES, mask=RAGGED).slots[2].item() == 0
 
 
+@pytest.mark.parametrize("name", ["largest_residual", "previous_residual", "largest_weight", "all_maxima"])
+def test_a_score_of_nan_stands_for_a_group_that_has_no_other_only(name):
+    scores = SCORES.clone()
+    scores[0, 1] = scores[2, 0] = torch.nan
+    scores[1] = torch.nan
+    chosen = choose(name, 1, (3, 4), scores=scores, mask=RAGGED).slots
+    assert chosen[0].tolist()[0 if name != "all_maxima" else -1] == 2
+    assert chosen[2, 0].item() == 1 or name == "all_maxima"
+    scores[2, :2] = torch.nan  # all that this ragged group has
+    chosen = choose(name, 1, (3, 4), scores=scores, mask=RAGGED).slots
+    assert RAGGED.gather(1, chosen).all()
+    assert choose("largest_residual", 1, (3, 4), scores=torch.tensor([[0, 2, 1, 0]]).expand(3, 4)).slots[0].item() == 1
+
+
+def test_shares_of_scores_of_nan_are_zero():
+    scores = SCORES.clone()
+    scores[0, 0] = torch.nan
+    weights = choose("largest_weight", 4, (3, 4), scores=scores).weights
+    assert weights is not None
+    assert torch.allclose(weights[0], torch.tensor([5 / 8, 3 / 8, 0, 0]))
+
+
 def test_scores_may_be_logarithms():
     """The empty slots of a ragged group are below any score."""
     assert choose("largest_weight", 1, (3, 4), scores=-5 - SCORES, mask=RAGGED).slots[2].item() in (0, 1)
