@@ -174,6 +174,11 @@ class InductiveGradientAdjuster:
         gather: bool = False,
         cuda_graph: bool = False,
     ) -> None:
+        if not isinstance(network, nn.Module) or not isinstance(grouping, Grouping):
+            raise ValueError(
+                "Expected a torch module and a grouping, as Patches((512, 768), 32), got "
+                f"{type(network).__name__} and {type(grouping).__name__}."
+            )
         validate_balance(start, end, rule)
         validate_power(power)
         validate_floor(floor)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from iga_nerfstudio.adjustment.transform import require_whole_numbers
+
 
 class Grouping(ABC):
     """A partition of N inputs into n groups of p slots.
@@ -69,12 +71,13 @@ class Rays(Grouping):
         samples_per_ray: Samples on each ray, p.
 
     Raises:
-        ValueError: If samples_per_ray is not positive.
+        ValueError: If samples_per_ray is no positive whole number.
     """
 
     same_groups_every_step = False
 
     def __init__(self, samples_per_ray: int) -> None:
+        require_whole_numbers(samples_per_ray=samples_per_ray)
         if samples_per_ray < 1:
             raise ValueError(f"samples_per_ray must be positive, got {samples_per_ray}.")
         self.group_size = samples_per_ray

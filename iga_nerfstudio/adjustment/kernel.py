@@ -22,6 +22,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
 from iga_nerfstudio.adjustment.layer_rules import Factors, LayerRule, LookupFactors, registered_layer_types, rule_for
+from iga_nerfstudio.adjustment.limits import require_tensors
 from iga_nerfstudio.adjustment.precision import full_precision
 from iga_nerfstudio.adjustment.readout import Readout, sum_of_logits
 
@@ -539,7 +540,9 @@ def check_rows(
 
 def _validated(inputs: Inputs, shares: Tensor | None) -> tuple[Tensor, ...]:
     """The inputs as a tuple of detached tensors ``(n, d)`` or ``(n, m, d)``."""
-    rows = tuple(x.detach() for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    require_tensors(inputs)
+    rows = tuple(x.detach() for x in inputs)
     if not rows or any(x.ndim not in (2, 3) for x in rows) or len({x.shape[:-1] for x in rows}) != 1:
         raise ValueError(
             f"Inputs need shape (n, d) or (n, m, d), alike in n and m, got {[tuple(x.shape) for x in rows]}."

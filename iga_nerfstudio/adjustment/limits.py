@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from iga_nerfstudio.adjustment.transform import BalanceRule, eigenpairs_needed
+from iga_nerfstudio.adjustment.transform import BalanceRule, eigenpairs_needed, require_whole_numbers
 
 # Memory that kernel and eigenpairs take at most, in kernels; measured 2.0 and 2.7.
 _KERNELS_HELD = 3
@@ -21,8 +21,9 @@ def validate_refresh_interval(steps: int) -> None:
         steps: Every how many steps.
 
     Raises:
-        ValueError: If it is less than 1.
+        ValueError: If it is less than 1 or no whole number.
     """
+    require_whole_numbers(refresh_interval=steps)
     if steps < 1:
         raise ValueError(f"refresh_interval counts steps and must be at least 1, got {steps}.")
 
@@ -46,10 +47,27 @@ def require_enough_groups(num_groups: int, end: int, rule: BalanceRule) -> None:
         )
 
 
+def require_tensors(inputs: tuple[object, ...]) -> None:
+    """Refuse network inputs that are anything else.
+
+    Args:
+        inputs: What the network is called with.
+
+    Raises:
+        ValueError: If one is no tensor, with what it is.
+    """
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            raise ValueError(
+                "Inputs must be a tensor, or a tuple of them for network(*inputs), got "
+                f"{type(x).__name__}. Give a network that takes something else a module around it that takes tensors."
+            )
+
+
 def require_fitting_shapes(
     prediction: Tensor, rows: tuple[Tensor, ...], target: Tensor | None, scores: Tensor | None
 ) -> None:
-    """Refuse what torch would broadcast.
+    """Refuse what torch would broadcast, and what is no tensor.
 
     Args:
         prediction: What must be ``(N, C)``.
@@ -60,6 +78,10 @@ def require_fitting_shapes(
     Raises:
         ValueError: If one is not, with the shapes.
     """
+    require_tensors(rows)
+    for name, values in (("The prediction", prediction), ("The target", target), ("The scores", scores)):
+        if not isinstance(values, Tensor) and (values is not None or values is prediction):
+            raise ValueError(f"{name} must be a tensor, got {type(values).__name__}.")
     count = len(prediction) if prediction.ndim else 0
     if prediction.ndim != 2:
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from iga_nerfstudio.adjustment.transform import require_whole_numbers
 from iga_nerfstudio.settings import Representative
 
 # Representatives chosen by the residual of the step in progress.
@@ -44,8 +45,9 @@ def validate_representative(name: str, count: int) -> None:
         count: Points per group, m.
 
     Raises:
-        ValueError: If the name is unknown, or the count is not positive or does not fit the strategy.
+        ValueError: If the name is unknown, or the count is no positive whole number or does not fit the strategy.
     """
+    require_whole_numbers(num_representatives=count)
     if name not in get_args(Representative):
         raise ValueError(f"Unknown representative {name!r}. Choose one of {', '.join(get_args(Representative))}.")
     if count < 1:

@@ -17,6 +17,20 @@ class DegenerateKernelError(ValueError):
     """The kernel's spectrum cannot be balanced: eigenvalues are not finite, or rounding errors from ``start`` on."""
 
 
+def require_whole_numbers(**settings: object) -> None:
+    """Refuse what is no whole number: 3.0 and "3" neither; those of numpy are.
+
+    Args:
+        settings: Values by name.
+
+    Raises:
+        ValueError: If one is none, with its name.
+    """
+    for name, value in settings.items():
+        if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+            raise ValueError(f"{name} must be a whole number, got {value!r}.")
+
+
 def validate_balance(start: int, end: int, rule: str) -> None:
     """Check a spectral range and balance rule before any kernel is computed.
 
@@ -26,8 +40,9 @@ def validate_balance(start: int, end: int, rule: str) -> None:
         rule: Which eigenvalue the others are set to, ``"adam"`` or ``"sgd"``.
 
     Raises:
-        ValueError: If the range is empty or negative, or the rule is unknown.
+        ValueError: If the range is empty, negative or not of whole numbers, or the rule is unknown.
     """
+    require_whole_numbers(start=start, end=end)
     if rule not in get_args(BalanceRule):
         raise ValueError(f"Unknown balance rule {rule!r}. Choose one of {', '.join(get_args(BalanceRule))}.")
     if start < 1:
@@ -47,9 +62,9 @@ def validate_power(power: float) -> None:
     Raises:
         ValueError: If it is not in (0, 1].
     """
-    if not 0 < power <= 1:
+    if isinstance(power, str) or not 0 < power <= 1:
         raise ValueError(
-            f"power says how far eigenvalues are brought to their target and lies in (0, 1], got {power}. Use 1 for "
+            f"power says how far eigenvalues are brought to their target and lies in (0, 1], got {power!r}. Use 1 for "
             "all the way, and end=0 to leave gradients unadjusted."
         )
 
@@ -63,10 +78,10 @@ def validate_floor(floor: float) -> None:
     Raises:
         ValueError: If it is not in [0, 1).
     """
-    if not 0 <= floor < 1:
+    if isinstance(floor, str) or not 0 <= floor < 1:
         raise ValueError(
-            f"floor says how much of a balanced direction is kept at least and lies in [0, 1), got {floor}. Use 0 for "
-            "what the balance asks for, and end=0 to leave gradients unadjusted."
+            f"floor says how much of a balanced direction is kept at least and lies in [0, 1), got {floor!r}. Use 0 "
+            "for what the balance asks for, and end=0 to leave gradients unadjusted."
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -601,3 +602,62 @@ def test_a_step_is_checked_at_first_then_seldom_and_when_the_network_changes(
         adjuster(network(x), x, y)
     expected = [0, 9, 50, 59] if structure_changes else [0, 9, 99]
     assert [step for step, check in enumerate(checked) if check] == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"end": 3.0}, "end must be a whole number, got 3.0"),
+        ({"end": 2.5}, "end must be a whole number, got 2.5"),
+        ({"end": float("nan")}, "end must be a whole number, got nan"),
+        ({"end": "20"}, "end must be a whole number, got '20'"),
+        ({"end": None}, "end must be a whole number, got None"),
+        ({"start": True}, "start must be a whole number, got True"),
+        ({"refresh_interval": 1.5}, "refresh_interval must be a whole number, got 1.5"),
+        ({"num_representatives": 1.0}, "num_representatives must be a whole number, got 1.0"),
+        ({"power": "1"}, r"lies in \(0, 1\], got '1'"),
+        ({"floor": "0"}, r"lies in \[0, 1\), got '0'"),
+        ({"grouping": 4}, r"a grouping, as Patches.*got Sequential and int"),
+    ],
+)
+def test_settings_of_wrong_types_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adjuster_of(mlp(), **settings)
+
+
+def test_reconfigured_settings_of_wrong_types_are_named_and_numbers_of_numpy_s_are_taken() -> None:
+    network, (x, _) = mlp().double(), data()
+    numbers = {"end": np.int64(3), "start": np.int32(1), "power": np.float32(0.5), "grouping": Rays(np.int64(4))}
+    adjuster = adjuster_of(network, **numbers)
+    with pytest.raises(ValueError, match=r"end must be a whole number, got 3\.0"):
+        adjuster.reconfigure(end=3.0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="samples_per_ray must be a whole number, got '4'"):
+        Rays("4")  # type: ignore[arg-type]
+    adjuster(network(x), x)
+    assert adjuster.diagnostics.adjusted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            lambda p, x, y: (p, {"x": x}, y),
+            r"Inputs must be a tensor, or a tuple of them for network\(\*inputs\), got dict",
+        ),
+        (lambda p, x, y: (p, x.numpy(), y), "Inputs must be .*got ndarray"),
+        (lambda p, x, y: (p, (x, None), y), "Inputs must be .*got NoneType"),
+        (lambda p, x, y: (p, x, y.numpy()), "The target must be a tensor, got ndarray"),
+        (lambda p, x, y: ((p, x), x, y), "The prediction must be a tensor, got tuple"),
+        (lambda p, x, y: (None, x, y), "The prediction must be a tensor, got NoneType"),
+    ],
+)
+def test_what_is_no_tensor_is_named(arguments: Callable[..., Any], message: str) -> None:
+    network = mlp().double()
+    x, y = data()
+    with pytest.raises(ValueError, match=message):
+        adjuster_of(network)(*arguments(network(x), x, y))
+    with pytest.raises(ValueError, match="The scores must be a tensor, got list"):
+        adjuster_of(network)(network(x), x, scores=y[:, 0].tolist())
+    for function in (layerwise_entk, per_sample_entk):
+        with pytest.raises(ValueError, match=r"Inputs must be .*got dict"):
+            function(network, {"x": x})
