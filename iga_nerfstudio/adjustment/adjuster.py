@@ -134,7 +134,8 @@ class InductiveGradientAdjuster:
         seed: Seed of the random representatives. The global random state is never touched.
         gather: Under torch.distributed, whether the kernel is that of all processes' representatives; see below.
         cuda_graph: On a GPU, record the kernel's operations once and replay them, which takes a fraction of the time.
-            For networks that do the same at every call: what their code decides in Python stays as it was then.
+            For networks that do the same at every call: what their code decides in Python stays as it was then, until
+            a comparison with autograd refuses it.
 
     Raises:
         ValueError: If a setting is invalid, ``end`` asks for more eigenvalues than the grouping has groups, or

@@ -297,7 +297,8 @@ def _on_the_side(network: nn.Module, all_buffers: bool = True) -> Iterator[None]
         for buffer in module._buffers.values():
             if buffer is not None and (all_buffers or buffer.is_inference() or buffer._version):
                 copies.setdefault(id(buffer), buffer.clone())
-        module.__dict__["_compiled_call_impl"] = None
+        if module._compiled_call_impl is not None:
+            module._compiled_call_impl = None
         if copies and module._buffers:
             module.__dict__["_buffers"] = {
                 name: buffer if buffer is None else copies.get(id(buffer), buffer)
@@ -308,9 +309,10 @@ def _on_the_side(network: nn.Module, all_buffers: bool = True) -> Iterator[None]
             yield
     finally:
         for module, kept in before:
-            for name in module.__dict__.keys() - kept.keys():
-                del module.__dict__[name]
             module.__dict__.update(kept)
+            if len(module.__dict__) > len(kept):
+                for name in module.__dict__.keys() - kept.keys():
+                    del module.__dict__[name]
 
 
 def _eager() -> AbstractContextManager[Any]:
