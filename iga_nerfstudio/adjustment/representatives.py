@@ -108,9 +108,8 @@ def choose(
     if name in SCORED or name == "previous_residual":
         if scores is None:
             raise ValueError(f"Representative {name!r} needs a score for every input, but none was given.")
-        if (
-            scores.is_floating_point()
-        ):  # for topk and argmax NaN is the largest; here below all scores, above empty slots
+        if scores.is_floating_point():
+            # For topk and argmax NaN is the largest; here it is below all scores, above empty slots.
             scores = scores.nan_to_num(torch.finfo(scores.dtype).min, posinf=math.inf, neginf=-math.inf)
         if mask is not None:
             scores = scores.masked_fill(~mask.to(scores.device), EMPTY)
