@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from pathlib import Path
 
 
 def integer(name: str, value: int) -> int:
@@ -60,4 +61,22 @@ def positive_rate(name: str, value: float) -> float:
     """
     if not (value > 0 and math.isfinite(value)):
         raise ValueError(f"{name} must be a positive, finite learning rate, but it is {value}. Try 1e-3.")
+    return value
+
+
+def name_of_folder(name: str, value: str) -> str:
+    """The name of a folder that is to be made in another.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was passed; may name folders within folders.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If it leads out of the other folder.
+    """
+    if Path(value).is_absolute() or ".." in Path(value).parts:
+        raise ValueError(f"{name} names a folder within the output folder, but it is {value}. Change --output-dir.")
     return value

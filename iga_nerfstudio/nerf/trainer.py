@@ -23,7 +23,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.utils.writer import TensorboardWriter
 
 from iga_nerfstudio.allocator import reuse_host_memory
-from iga_nerfstudio.arguments import positive_rate
+from iga_nerfstudio.arguments import name_of_folder, positive_rate, whole_number
 from iga_nerfstudio.curves import tolerant
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
@@ -67,24 +67,48 @@ class IGATrainerConfig(TrainerConfig):
             value = replace(value, websocket_host=host, websocket_port=_port_of(value, host))
         super().__setattr__(name, value)
 
+    def get_base_dir(self) -> Path:
+        """As nerfstudio's; to a command that reads a run, the folder that it is in now: its settings are of then."""
+        if sys.argv[1:2] != [self.method_name]:  # not ns-train
+            for path in _option_values(sys.argv, "--load-config")[-1:]:
+                if (Path(path).parent / self.relative_model_dir).is_dir():
+                    return Path(path).parent
+        return super().get_base_dir()
+
     def set_timestamp(self) -> None:
         """Claim the run's folder: a new one's, or that of the run that is taken up again under its own name.
 
         Raises:
-            ValueError: If the folder holds another run, or another process is writing to it.
+            ValueError: If the folder holds another run or one of other data, another process is writing to it, it
+                cannot be made, or steps or seed are out of range.
         """
+        whole_number("--max-num-iterations", self.max_num_iterations, 1)
+        if not 0 <= self.machine.seed < 1 << 32:
+            raise ValueError(f"--machine.seed must lie between 0 and {(1 << 32) - 1}, but it is {self.machine.seed}.")
         folder = self.get_base_dir()
-        if (
-            self.load_dir is not None
-            and folder.exists()
-            and self.load_dir.resolve() == self.get_checkpoint_dir().resolve()
-        ):
-            lock_run_folder(folder)
-            return
-        name = None if self.timestamp == _NO_TIME_YET else self.timestamp
-        self.timestamp = claim_run_folder(folder.parent, name, results=(self.relative_model_dir.name,)).name
+        name_of_folder("--experiment-name", str(self.experiment_name))
+        name_of_folder("--timestamp", self.timestamp)
+        try:
+            if (
+                self.load_dir is not None
+                and folder.exists()
+                and self.load_dir.resolve() == self.get_checkpoint_dir().resolve()
+            ):
+                lock_run_folder(folder)
+                _require_same_data(self, folder)
+                return
+            name = None if self.timestamp == _NO_TIME_YET else self.timestamp
+            self.timestamp = claim_run_folder(folder.parent, name, results=(self.relative_model_dir.name,)).name
+        except OSError as error:
+            raise ValueError(f"{folder.parent} cannot be written to: {error}. Choose another --output-dir.") from error
 
     def save_config(self) -> None:
+        """Nothing yet: nerfstudio asks for it before it has looked at the data.
+
+        A start that fails leaves no folder, and the settings of a run that it was to take up as they were.
+        """
+
+    def write_config(self) -> None:
         """Write ``config.yml``: the run's settings, but not which checkpoint it was taken up from.
 
         nerfstudio would go on evaluating that one.
@@ -155,15 +179,11 @@ class IGATrainer(Trainer):
         exits with status 130.
 
         Raises:
-            ValueError: If no step is left.
             TrainingDiverged: If loss or weights are no longer finite; checkpoints are from before.
         """
         total = self.config.max_num_iterations
-        if self._start_step >= total:
-            raise ValueError(
-                f"The checkpoint has taken {self._start_step} steps already, and --max-num-iterations asks for {total} "
-                "in all. Give a larger number to go on."
-            )
+        if comms.is_main_process():
+            self.config.write_config()
         if comms.is_main_process() and self._random_state is not None:
             restore_random_state(self._random_state, self.pipeline.datamanager)
         elif self._start_step:  # the state in the checkpoint is the main process's: others need draws of their own
@@ -198,7 +218,7 @@ class IGATrainer(Trainer):
         if self.step < 0:
             return
         if comms.is_main_process() and not (self.base_dir / "config.yml").exists():
-            self.config.save_config()  # somebody has cleared the folder meanwhile
+            self.config.write_config()  # somebody has cleared the folder meanwhile
         super()._after_train()
 
     def _stop_early(self) -> None:
@@ -311,7 +331,12 @@ class IGATrainer(Trainer):
                 f"({type(error).__name__}: {str(error).splitlines()[0]}). Continue a run with its own settings: "
                 f"--load-config {path.parent.parent / 'config.yml'}."
             ) from error
-        self._start_step = state["step"] + 1
+        self._start_step, total = state["step"] + 1, self.config.max_num_iterations
+        if self._start_step >= total:
+            raise ValueError(
+                f"The checkpoint has taken {self._start_step} steps already, and --max-num-iterations asks for {total} "
+                "in all. Give a larger number to go on."
+            )
         self._random_state = state.get("random")
         if self._random_state is None:
             logger.warning("%s holds no random state: it goes on with other random numbers.", path)
@@ -346,24 +371,65 @@ def _with_options(path: Path, method: str | None, words: list[str]) -> IGATraine
     Raises:
         ValueError: If the file is missing or holds something else.
     """
-    try:
-        saved = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"--load-config {path} cannot be read: {' '.join(str(error).split())}.") from error
+    saved = _read_config(path)
     if not isinstance(saved, IGATrainerConfig) or saved.method_name != method:
         other = getattr(saved, "method_name", type(saved).__name__)
         raise ValueError(f"--load-config {path} holds settings of {other}, not of {method}. Use it with that method.")
-    folder = path.resolve().parent
-    saved.timestamp = _NO_TIME_YET
+    folder, own = path.resolve().parent, _data_of(saved)
+    saved.timestamp, saved.data, name = _NO_TIME_YET, None, saved.experiment_name
+    if own is not None and name == (own.parent if own.is_file() else own).stem:
+        saved.experiment_name = None  # of the data, which may be others
     for load_dir in _option_values(words, "--load-dir"):
         if Path(load_dir).resolve() == (folder / saved.relative_model_dir).resolve():
-            saved.timestamp = folder.name
+            saved.timestamp, saved.experiment_name = folder.name, name
             if folder.parent.name == saved.method_name:
                 saved.experiment_name = folder.parents[1].name
                 saved.output_dir = Path(os.path.normpath(path.parent / "../../.."))
     options = tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[IGATrainerConfig]]
     result: IGATrainerConfig = tyro.cli(options, args=_without_option(words, "--load-config"), default=saved)
+    result.data = _data_of(result)
     return result
+
+
+def _read_config(path: Path) -> Any:
+    """What a ``config.yml`` holds.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.Loader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"--load-config {path} cannot be read: {' '.join(str(error).split())}.") from error
+
+
+def _data_of(config: TrainerConfig) -> Path | None:
+    """Where a training's data are, by whichever option."""
+    manager = config.pipeline.datamanager
+    found: Path | None = config.data or manager.data or getattr(getattr(manager, "dataparser", None), "data", None)
+    return found
+
+
+def _require_same_data(config: IGATrainerConfig, folder: Path) -> None:
+    """Refuse to take a run up with the data of another: it would become that one's, its results included.
+
+    Args:
+        config: Settings to go on with; their data may have been moved.
+        folder: The run's.
+
+    Raises:
+        ValueError: If both name something that is there, and not the same.
+    """
+    if not (folder / "config.yml").exists():
+        return
+    given, own = _data_of(config), _data_of(_read_config(folder / "config.yml"))
+    if given is None or own is None or not (given.exists() and own.exists()):
+        return
+    if not given.samefile(own):
+        raise ValueError(
+            f"The run in {folder} is of {own}, not of {given}. Continue it without --data, or begin another run of its "
+            f"settings: ns-train {config.method_name} --load-config {folder}/config.yml --data {given}"
+        )
 
 
 def _option_values(words: list[str], name: str) -> list[str]:

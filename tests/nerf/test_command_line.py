@@ -267,11 +267,7 @@ def test_a_training_that_diverges_ends_with_a_word_and_no_checkpoint(train, scen
 
 
 def test_damaged_weights_are_not_evaluated(forked, trained, tmp_path):
-    copied = tmp_path / "outputs" / "tiny" / "iga-nerf-tiny" / "damaged"
-    shutil.copytree(trained, copied)
-    config = yaml.load((copied / "config.yml").read_text(), yaml.Loader)
-    config.output_dir, config.timestamp = tmp_path / "outputs", "damaged"
-    (copied / "config.yml").write_text(yaml.dump(config))
+    copied = Path(shutil.copytree(trained, tmp_path / "damaged"))
     latest = copied / "nerfstudio_models" / "step-000000011.ckpt"
     weight = torch.load(latest, weights_only=True)["pipeline"]["_model.field_fine.network.trunk.1.weight"]
     content = bytearray(latest.read_bytes())
@@ -300,3 +296,14 @@ def test_missing_data_is_named(train, tmp_path):
     result = train(tmp_path / "nowhere", tmp_path, "wrong", "--max-num-iterations", 2)
     assert result.returncode != 0
     assert "does not exist. Give a scene's folder with --data" in " ".join((result.stdout + result.stderr).split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_settings_that_cannot_be_read_are_named(forked, tmp_path):
+    for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "none.yml", "No such file or directory")):
+        result = forked.run("ns-eval", "--load-config", path)
+        assert result.returncode != 0
+        assert (
+            result.stderr.strip()
+            == f"--load-config {path} cannot be read: {reason}. Give the config.yml in a run's folder."
+        )

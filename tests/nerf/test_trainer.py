@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.nerf import trainer as trainer_module
@@ -185,12 +186,55 @@ class TestFolders:
         result = subprocess.run(command, capture_output=True, text=True)
         assert result.returncode != 0
         assert "Another process is writing to" in result.stderr
+        (config.get_base_dir() / "config.yml").touch()
         release_run_folder(config.get_base_dir())
         assert subprocess.run(command).returncode == 0
 
+    def test_a_start_that_fails_leaves_nothing(self, config):
+        (config.output_dir / "others").mkdir()
+        config.set_timestamp()
+        config.save_config()
+        assert [path.name for path in config.get_base_dir().iterdir()] == [".lock"]
+        release_run_folder(config.get_base_dir())  # as the end of the process does
+        assert [path.name for path in config.output_dir.iterdir()] == ["others"]
+
+    @pytest.mark.parametrize(
+        ("option", "value", "message"),
+        [
+            ("output_dir", Path(__file__), r"test_trainer\.py.* cannot be written to.*Choose another --output-dir"),
+            ("experiment_name", "../up", r"--experiment-name names a folder within .* \.\./up"),
+            ("timestamp", "/up", r"--timestamp names a folder within"),
+            ("max_num_iterations", 0, r"--max-num-iterations must be at least 1, but it is 0"),
+            ("machine", MachineConfig(seed=-1), r"--machine\.seed must lie between 0 and 4294967295, but it is -1"),
+        ],
+    )
+    def test_what_no_run_can_begin_with_is_refused(self, config, option, value, message):
+        output = config.output_dir
+        setattr(config, option, value)
+        with pytest.raises(ValueError, match=message):
+            config.set_timestamp()
+        assert not list(output.iterdir())
+
+    def test_a_run_does_not_become_that_of_other_data(self, config, tmp_path):
+        own, other = tmp_path / "own", tmp_path / "other"
+        own.mkdir(), other.mkdir()
+        config.timestamp, config.pipeline.datamanager.data = "mine", own
+        config.set_timestamp()
+        config.write_config()
+        config.get_checkpoint_dir().mkdir()
+        config.load_dir = config.get_checkpoint_dir()
+        config.pipeline.datamanager.data = other
+        folder = config.get_base_dir()
+        message = f"The run in {folder} is of {own}, not of {other}.*--load-config {folder}/config.yml --data {other}"
+        with pytest.raises(ValueError, match=message):
+            config.set_timestamp()
+        # Data may move.
+        own.rename(tmp_path / "moved")
+        config.set_timestamp()
+
     def test_what_a_run_is_does_not_depend_on_where_it_was_taken_up(self, config):
         config.timestamp, config.load_dir, config.load_step = "mine", Path("somewhere"), 5
-        config.save_config()
+        config.write_config()
         saved = yaml.load((config.get_base_dir() / "config.yml").read_text(), yaml.Loader)
         assert (saved.load_dir, saved.load_step) == (None, None)
         assert config.load_step == 5
@@ -203,7 +247,8 @@ class TestLoadConfig:
         config.output_dir, config.experiment_name, config.timestamp = tmp_path / "out", "scene", "first"
         config.max_num_iterations, config.pipeline.model.hidden_dim = 77, 24
         config.pipeline.datamanager.dataparser.downscale_factor = 4
-        config.save_config()
+        config.pipeline.datamanager.data = tmp_path / "scene"
+        config.write_config()
         config.get_checkpoint_dir().mkdir()
         return config.get_base_dir() / "config.yml"
 
@@ -220,6 +265,23 @@ class TestLoadConfig:
         assert config.pipeline.datamanager.dataparser.downscale_factor == 4
         assert config.timestamp == "{timestamp}"
         assert config.load_config is None
+
+    def test_other_data_make_another_run_named_by_them(self, saved, monkeypatch):
+        for option in ("--data", "--pipeline.datamanager.data"):
+            config = self.load(monkeypatch, "--load-config", saved, option, "else/where")
+            assert config.data == Path("else/where")
+            config.pipeline.datamanager.data = config.data  # as ns-train does
+            assert config.get_base_dir().relative_to(config.output_dir) == Path("where/iga-nerf-tiny/{timestamp}")
+        config = self.load(monkeypatch, "--load-config", saved, "--data", "else/where", "--experiment-name", "mine")
+        assert config.experiment_name == "mine"
+
+    def test_a_command_that_reads_a_run_finds_it_where_it_is_now(self, saved, monkeypatch, tmp_path):
+        copied = Path(shutil.copytree(saved.parent, tmp_path / "copied"))
+        config = yaml.load(saved.read_text(), yaml.Loader)
+        monkeypatch.setattr("sys.argv", ["/bin/ns-eval", f"--load-config={copied}/config.yml", "--output-path", "x"])
+        assert config.get_checkpoint_dir() == copied / "nerfstudio_models"
+        (copied / "nerfstudio_models").rmdir()  # the settings alone
+        assert config.get_checkpoint_dir() == saved.parent / "nerfstudio_models"
 
     def test_a_setting_that_came_after_the_run_is_what_it_was_then(self, saved, monkeypatch):
         text = saved.read_text()

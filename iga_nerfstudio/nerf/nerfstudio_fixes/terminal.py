@@ -37,6 +37,9 @@ def print_mistakes_in_one_line() -> None:
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, (ValueError, TrainingDiverged)) and _raised_here(trace):
             print(f"\n{error}", file=sys.stderr)
+        elif isinstance(error, OSError) and error.filename is not None and error.filename == _config_read(trace):
+            reason = f"{error.filename} cannot be read: {error.strerror}"
+            print(f"\n--load-config {reason}. Give the config.yml in a run's folder.", file=sys.stderr)
         else:
             others(kind, error, trace)
 
@@ -47,3 +50,12 @@ def _raised_here(trace: TracebackType | None) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("iga_nerfstudio.")
+
+
+def _config_read(trace: TracebackType | None) -> str | None:
+    """The run's settings that a command of nerfstudio's, whatever the method, was to read."""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "eval_setup":
+            return str(trace.tb_frame.f_locals.get("config_path"))
+        trace = trace.tb_next
+    return None
