@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,9 +90,13 @@ def find_images(transforms: Transforms, folder: Path) -> list[Path]:
     for i, frame in enumerate(transforms.frames):
         image = find_image(folder, frame["file_path"])
         if image is None:
-            named = folder / frame["file_path"]
+            named = folder / frame["file_path"].replace("\\", "/")
             shown = named if named.suffix else named.with_suffix(".png")
-            raise ValueError(f"{transforms.name(i)}: the image {shown}, named by the transforms file, is missing.")
+            others = ", ".join(sorted(path.name for path in named.parent.glob(f"{glob.escape(named.stem)}.*")))
+            raise ValueError(
+                f"{transforms.name(i)}: the image {shown}, named by the transforms file, is missing."
+                f"{f' There is {others}.' if others else ''}"
+            )
         images.append(image)
     named = transforms.frames[0]["file_path"]
     if is_absolute(named) and images[0] != Path(named):

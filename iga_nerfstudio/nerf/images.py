@@ -22,7 +22,11 @@ from iga_nerfstudio.files import write_whole
 _T = TypeVar("_T")
 
 # What a name without its ending may stand for; Blender scenes mean PNGs.
-_ENDINGS = (".png", ".PNG", ".jpg", ".JPG", ".jpeg", ".JPEG", ".webp", ".tif", ".tiff", ".bmp")
+_ENDINGS = tuple(
+    spelling
+    for ending in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif")
+    for spelling in (ending, ending.upper())
+)
 # The modes of Pillow that nerfstudio's InputDataset turns into the right colours.
 _READ_BY_NERFSTUDIO = ("L", "RGB", "RGBA")
 # The last bytes of a whole file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from reprlib import repr as short
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import torch
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, Cameras, CameraType
 from torch import Tensor
 
-from iga_nerfstudio.nerf.transforms import LAYOUT, Transforms
+from iga_nerfstudio.nerf.transforms import LAYOUT, Transforms, is_number
 
 # Real files round their matrices; entries of a rotation may be off by that much.
 _RIGID = 1e-2
@@ -72,6 +73,8 @@ def _matrix(transforms: Transforms, i: int) -> npt.NDArray[np.float64]:
     """A frame's matrix, ``(4, 4)``."""
     try:
         matrix = np.array(transforms.frames[i].get("transform_matrix"), dtype=np.float64)
+    except OverflowError:  # a whole number of hundreds of digits
+        matrix = np.full((4, 4), np.inf)
     except (TypeError, ValueError):
         matrix = np.empty(0)
     if matrix.shape == (3, 4):
@@ -141,8 +144,20 @@ def _intrinsics(transforms: Transforms, i: int, width: int, height: int) -> tupl
     fx, fy = fx or fy, fy or fx
     if fx is None or fy is None:
         raise ValueError(f"{transforms.name(i)} has no focal length: the file lacks camera_angle_x and fl_x. {LAYOUT}")
-    cx, cy = transforms.number(i, "cx"), transforms.number(i, "cy")
-    return fx, fy, width / 2 if cx is None else cx, height / 2 if cy is None else cy
+    return fx, fy, _centre(transforms, i, "cx", width), _centre(transforms, i, "cy", height)
+
+
+def _centre(transforms: Transforms, i: int, key: str, extent: int) -> float:
+    """A coordinate of a frame's principal point, in pixels: that of a picture cut out of another may lie outside."""
+    value = transforms.number(i, key)
+    if value is None:
+        return extent / 2
+    if not -extent <= value <= 2 * extent:
+        raise ValueError(
+            f"{transforms.name(i)}: {key} is {value:.6g}, far outside an image of {extent} pixels along that axis. "
+            "Give it in pixels of the image as it is."
+        )
+    return value
 
 
 def _focal(transforms: Transforms, i: int, axis: str, extent: int) -> float | None:
@@ -168,14 +183,16 @@ def _distortion(transforms: Transforms, i: int) -> list[float]:
     listed = transforms.value(i, "distortion_params")
     if listed is None:
         return [transforms.number(i, key) or 0.0 for key in _DISTORTION]
-    if np.shape(listed) != (len(_DISTORTION),) or not np.isfinite(listed).all():
-        raise ValueError(f"{transforms.name(i)}: distortion_params must be {', '.join(_DISTORTION)}, got {listed}.")
+    if not isinstance(listed, list) or len(listed) != len(_DISTORTION) or not all(map(is_number, listed)):
+        wanted = ", ".join(_DISTORTION)
+        raise ValueError(f"{transforms.name(i)}: distortion_params must be the numbers {wanted}, got {short(listed)}.")
     return listed
 
 
 def _camera_type(transforms: Transforms, i: int) -> CameraType:
     fisheye = transforms.value(i, "is_fisheye")
     model = transforms.value(i, "camera_model") or ("OPENCV_FISHEYE" if fisheye else "PINHOLE")
-    if model not in CAMERA_MODEL_TO_TYPE:
-        raise ValueError(f"{transforms.name(i)}: camera_model {model} is not among {', '.join(CAMERA_MODEL_TO_TYPE)}.")
+    if not isinstance(model, str) or model not in CAMERA_MODEL_TO_TYPE:
+        known = ", ".join(CAMERA_MODEL_TO_TYPE)
+        raise ValueError(f"{transforms.name(i)}: camera_model {short(model)} is not among {known}.")
     return CAMERA_MODEL_TO_TYPE[model]

@@ -100,7 +100,8 @@ class IGATrainerConfig(TrainerConfig):
             name = None if self.timestamp == _NO_TIME_YET else self.timestamp
             self.timestamp = claim_run_folder(folder.parent, name, results=(self.relative_model_dir.name,)).name
         except OSError as error:
-            raise ValueError(f"{folder.parent} cannot be written to: {error}. Choose another --output-dir.") from error
+            reason = error.strerror or error
+            raise ValueError(f"{folder.parent} cannot be written to: {reason}. Choose another --output-dir.") from error
 
     def save_config(self) -> None:
         """Nothing yet: nerfstudio asks for it before it has looked at the data.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 logger = logging.getLogger("iga_nerfstudio")
 
 # Of a file that has no splits, every that many frames are kept for validation and test.
 HELD_OUT = 8
+# Cameras are of float32.
+_LARGEST = 3.4e38
 # Where a split may be taken from, best first.
 _STANDS_FOR = {"train": ("train",), "val": ("val", "test"), "test": ("test", "val")}
 LAYOUT = (
@@ -57,9 +59,14 @@ class Transforms:
         value = self.value(i, key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{self.name(i)}: {key} must be a finite number, got {value!r}.")
+        if not is_number(value):
+            raise ValueError(f"{self.name(i)}: {key} must be a finite number, got {short(value)}.")
         return float(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number, and finite as float32 too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def read_transforms(data: Path, split: str) -> Transforms:
@@ -166,6 +173,9 @@ def _load(path: Path) -> Transforms:
 def _held_out(transforms: Transforms, split: str) -> Transforms:
     """A split of a file that holds all frames: what it lists as such, or else every 8th or the others."""
     lists = {name: transforms.shared.get(f"{name}_filenames") for name in _STANDS_FOR}
+    for name, names in lists.items():
+        if names is not None and not (isinstance(names, list) and all(isinstance(one, str) for one in names)):
+            raise ValueError(f"{transforms.path}: {name}_filenames must list file paths, got {short(names)}.")
     count = len(transforms.frames)
     if any(names is not None for names in lists.values()):
         name = next((name for name in _STANDS_FOR[split] if lists[name]), split)

@@ -63,6 +63,17 @@ class TestFilePaths:
         assert len(others) == 15
         assert np.abs(np.asarray(Image.open(first), dtype=int) - (255, 0, 0)).max() <= 2
 
+    @pytest.mark.parametrize("ending", [".JPG", ".TIF", ".webp", ".WEBP", ".avif", ".BMP"])
+    def test_endings_need_not_be_named(self, copy_of_scene: Path, ending: str) -> None:
+        for path in (copy_of_scene / "train").iterdir():
+            path.rename(path.with_suffix(ending))
+        assert {path.suffix for path in parse(copy_of_scene).image_filenames} == {ending}
+
+    def test_one_of_another_ending_is_named(self, copy_of_scene: Path) -> None:
+        (copy_of_scene / "train" / "r_3.png").rename(copy_of_scene / "train" / "r_3.exr")
+        with pytest.raises(ValueError, match=r"^Frame 3 .*r_3.png, .*, is missing. There is r_3.exr.$"):
+            parse(copy_of_scene)
+
     @pytest.mark.parametrize("factor", [1, 2])
     def test_one_image_in_several_frames(self, copy_of_scene: Path, factor: int) -> None:
         edit_all(copy_of_scene, lambda frame, i: frame | {"file_path": "./train/r_0"})
@@ -249,6 +260,7 @@ class TestRefusals:
             (lambda matrix: [[math.nan] * 4, *matrix[1:]], "has entries that are not finite numbers"),
             (lambda matrix: [[-math.inf, math.inf, math.inf, -math.inf]] * 3 + [[0, 0, 0, 1]], "not finite"),
             (lambda matrix: [[*matrix[0][:3], 1e39], *matrix[1:]], "not finite"),
+            (lambda matrix: [[10**400, *matrix[0][1:]], *matrix[1:]], "not finite"),
             (transposed, r"ends with the row \[.*\] instead of \[0, 0, 0, 1\]: it is transposed"),
             (times(2, 2, 2), r"is not rigid: .* lengths are \[2.0, 2.0, 2.0\]"),
             (times(1, 1, 1.1), "is not rigid"),
@@ -288,6 +300,31 @@ class TestRefusals:
         with pytest.raises(ValueError, match=r"^Frame 4 \(./train/r_4\) of .*: fl_x must"):
             parse(copy_of_scene)
 
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("fl_x", 10**400, r"fl_x must be a finite number, got 10+\.\.\.0+\."),
+            ("fl_x", 1e39, r"fl_x must be a finite number, got 1e\+39"),
+            ("cx", 49, "cx is 49, far outside an image of 24 pixels"),
+            ("cy", -25.5, "cy is -25.5, far outside an image of 24 pixels"),
+            ("distortion_params", ["a"] * 6, r"distortion_params must be the numbers k1, .*, got \['a'"),
+            ("distortion_params", [[0], [1, 2]], "distortion_params must be the numbers"),
+            ("distortion_params", "none", "distortion_params must be the numbers k1, .*, got 'none'"),
+            ("distortion_params", [10**400] * 6, "distortion_params must be the numbers"),
+            ("camera_model", ["OPENCV"], r"camera_model \['OPENCV'\] is not among"),
+        ],
+    )
+    def test_values_of_another_kind_or_size(self, copy_of_scene: Path, key: str, value: Any, message: str) -> None:
+        edit(copy_of_scene / "transforms_train.json", lambda frame, i: frame | {key: value} if i == 4 else frame)
+        with pytest.raises(ValueError, match=rf"^Frame 4 \(./train/r_4\) of .*: {message}") as raised:
+            parse(copy_of_scene)
+        assert len(str(raised.value)) < 500
+
+    def test_splits_that_are_no_lists(self, copy_of_scene: Path) -> None:
+        single_file(copy_of_scene, train_filenames=[1])
+        with pytest.raises(ValueError, match=r"transforms.json: train_filenames must list file paths, got \[1\]"):
+            parse(copy_of_scene)
+
     def test_no_focal_length(self, copy_of_scene: Path) -> None:
         edit_all(copy_of_scene, camera_angle_x=None)
         with pytest.raises(
@@ -302,7 +339,7 @@ class TestRefusals:
 
     def test_unknown_camera_models(self, copy_of_scene: Path) -> None:
         edit_all(copy_of_scene, camera_model="MAGIC")
-        with pytest.raises(ValueError, match=r"^Frame 0 .*camera_model MAGIC is not among .*OPENCV"):
+        with pytest.raises(ValueError, match=r"^Frame 0 .*camera_model 'MAGIC' is not among .*OPENCV"):
             parse(copy_of_scene)
 
 
