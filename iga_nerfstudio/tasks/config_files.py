@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, TypeVar
 
 import yaml
 from cattrs import Converter, transform_error
-from cattrs.errors import ClassValidationError
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
+from cattrs.v import format_exception
 
 from iga_nerfstudio.tasks.config import TaskConfig
 
@@ -103,12 +106,40 @@ def from_yaml(text: str, name: str, kind: type[AnyTask], instead: Mapping[str, A
     try:
         return _CONVERTER.structure({**(instead or {}), **content}, kind)
     except ClassValidationError as error:
-        raise ValueError(f"{name}: {'; '.join(transform_error(error)).replace('$.', '')}.") from error
+        reasons = [reason.removesuffix(" @ $") for reason in transform_error(error, format_exception=_reason)]
+        raise ValueError(f"{name}: {'; '.join(reasons).replace('$.', '')}.") from error
 
 
 def to_yaml(config: TaskConfig) -> str:
     """Settings as YAML that :func:`from_yaml` reads back."""
     return yaml.safe_dump({"task": config.task} | _CONVERTER.unstructure(config), sort_keys=False)
+
+
+class _UnfitError(TypeError):
+    """A value of the wrong kind; says which."""
+
+
+def _reason(error: BaseException, kind: type | None) -> str:
+    """What is wrong with a value."""
+    if isinstance(error, ForbiddenExtraKeysError):
+        return ", ".join(_unknown(str(key), error.cl) for key in sorted(error.extra_fields, key=str))
+    return str(error) if isinstance(error, _UnfitError) else format_exception(error, kind)
+
+
+def _unknown(option: str, kind: type) -> str:
+    near = get_close_matches(option, [field.name for field in fields(kind)], n=1)  # type: ignore[arg-type]
+    return f"there is no option {option}{f' (is {near[0]} meant?)' if near else ''}"
+
+
+def _section(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Reads options within an option."""
+
+    def read(value: Any, kind: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _UnfitError(f"expected options and their values, got {short(value)}")
+        return structure(value, kind)
+
+    return read
 
 
 def _strict(value: Any, kind: type) -> Any:
@@ -117,12 +148,15 @@ def _strict(value: Any, kind: type) -> Any:
         # YAML 1.1 reads 5e-3 as text; people mean the number.
         return float(value)
     if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-        raise TypeError(f"expected {kind.__name__}, got {value!r}")
+        raise _UnfitError(f"expected {kind.__name__}, got {short(value)}")
     return kind(value)
 
 
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
+    converter.register_structure_hook_factory(
+        is_dataclass, lambda kind: _section(converter.gen_structure_attrs_fromdict(kind))
+    )
     for kind in (bool, int, float, str):
         converter.register_structure_hook(kind, _strict)
     converter.register_structure_hook(Path, lambda value, _: Path(_strict(value, str)))

@@ -69,10 +69,18 @@ def test_the_paper_s_image_setting() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("network: {widht: 3}", r"extra fields found \(widht\) @ network"),
-        ("max_num_iterations: many", "expected int @ max_num_iterations"),
+        (
+            "network: {hiden_dim: 3, x: 1}",
+            r"no option hiden_dim \(is hidden_dim meant\?\), there is no option x @ network",
+        ),
+        ("max_num_iteration: 3", r"no option max_num_iteration \(is max_num_iterations meant\?\)\.$"),
+        ("1: 2", "there is no option 1"),
+        ("network: pe", "my.yaml: expected options and their values, got 'pe' @ network"),
+        ("network: {fourier_reparameterisation: [1]}", r"got \[1\] @ network\.fourier_reparameterisation"),
+        ("network:", "expected options and their values, got None @ network"),
+        ("max_num_iterations: many", "expected int, got 'many' @ max_num_iterations"),
         ("max_num_iterations: 1.5", "expected int"),
-        ("max_num_iterations: true", "expected int @ max_num_iterations"),
+        ("max_num_iterations: true", "expected int, got True @ max_num_iterations"),
         ("adjustment: {enabled: 'no'}", "expected bool"),
         ("network: {kind: perceptron}", "network.kind"),
         ("crop: [1, 2]", "crop"),
