@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from iga_nerfstudio.machine import commit, machine, uncommitted_changes, versions
+from iga_nerfstudio.terminal import forgiving_output
 from iga_nerfstudio.version import __version__
 
 PACKAGES = ("torch", "nerfstudio", "numpy", "tyro", "viser")
@@ -20,6 +21,7 @@ OPTIONAL = ("tinycudann", "gsplat")
 Part = tuple[str, Callable[[], str]]
 
 
+@forgiving_output()
 def main() -> None:
     """Entry point of ``python -m iga_nerfstudio``."""
     argparse.ArgumentParser("python -m iga_nerfstudio", description=__doc__).parse_args()

@@ -17,6 +17,7 @@ from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.evaluation.figures import compared_sheet
 from iga_nerfstudio.nerf.commands import CommandError, evaluate, read_test_views, train
 from iga_nerfstudio.scenes import write_demo_scene
+from iga_nerfstudio.terminal import forgiving_output
 
 ADJUSTED, PLAIN = "IGA-NeRF", "plain NeRF"
 
@@ -35,6 +36,7 @@ class Demo:
     """Train the plain NeRF beside it, at the same time and with the same seed, and show both."""
 
 
+@forgiving_output()
 def main() -> None:
     """Entry point of ``iga-demo``."""
     console = Console()

@@ -39,8 +39,11 @@ def write_whole(path: Path, write: Callable[[Path], object], staging: Path | Non
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8; see :func:`write_whole`."""
-    write_whole(path, lambda staged: staged.write_text(text, encoding="utf-8"))
+    """Write a text file in UTF-8; see :func:`write_whole`.
+
+    Names of files may hold bytes that the locale knows no characters for: they are written as they are.
+    """
+    write_whole(path, lambda staged: staged.write_text(text, encoding="utf-8", errors="surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes | memoryview, staging: Path | None = None) -> None:

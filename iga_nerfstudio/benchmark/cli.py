@@ -19,6 +19,7 @@ from iga_nerfstudio.benchmark.registry import KINDS, MEASUREMENTS, STUDIES
 from iga_nerfstudio.benchmark.study import Study
 from iga_nerfstudio.benchmark.sweep import train_all
 from iga_nerfstudio.nerf.commands import CommandError
+from iga_nerfstudio.terminal import forgiving_output
 
 RESULTS, RECORDS = Path("benchmarks/results"), Path("outputs/bench")
 AnyStudy = TypeVar("AnyStudy", bound=Study)
@@ -115,6 +116,7 @@ def _summary(study: Any) -> str:
     return (study.__doc__ or "").split("\n\n")[0]
 
 
+@forgiving_output()
 def main() -> None:
     """Entry point of ``iga-bench``."""
     reuse_host_memory()

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from iga_nerfstudio.scenes.blender_layout import write_demo_scene
 from iga_nerfstudio.scenes.composition import SceneName
+from iga_nerfstudio.terminal import forgiving_output
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class SceneOptions:
     """Number of test views."""
 
 
+@forgiving_output()
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command.
 

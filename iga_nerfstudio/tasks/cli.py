@@ -16,18 +16,22 @@ from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.tasks.config import ImageConfig, SDFConfig, SignalConfig
 from iga_nerfstudio.tasks.config_files import AnyTask, read_preset, read_run
+from iga_nerfstudio.terminal import forgiving_output
 
 
+@forgiving_output()
 def image() -> None:
     """Entry point of ``iga-image``."""
     sys.exit(main(ImageConfig))
 
 
+@forgiving_output()
 def sdf() -> None:
     """Entry point of ``iga-sdf``."""
     sys.exit(main(SDFConfig))
 
 
+@forgiving_output()
 def signal() -> None:
     """Entry point of ``iga-signal``."""
     sys.exit(main(SignalConfig))

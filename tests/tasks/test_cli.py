@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -20,10 +21,12 @@ from scipy.io import wavfile
 from iga_nerfstudio.data.meshes import read_mesh
 from iga_nerfstudio.tasks.checkpoints import load_model
 from iga_nerfstudio.tasks.cli import main
+from iga_nerfstudio.tasks.config_files import read_run
 from iga_nerfstudio.tasks.image import ImageConfig, render_image
 from iga_nerfstudio.tasks.sdf import SDFConfig
 from iga_nerfstudio.tasks.signal import SignalConfig
 from iga_nerfstudio.tensor_files import load_tensors
+from iga_nerfstudio.terminal import forgiving_output
 
 QUICK = ["--max-num-iterations", "6", "--steps-per-eval", "3", "--steps-per-log", "2", "--network.hidden-dim", "16"]
 
@@ -59,6 +62,20 @@ def ball(tmp_path: Path) -> Path:
     path = tmp_path / "ball.ply"
     trimesh.creation.icosphere(3, radius=7.0).export(path)
     return path
+
+
+def test_a_name_that_no_encoding_has_characters_for(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as any beyond ASCII, in the locale C."""
+    named = photo.rename(photo.with_name(os.fsdecode(b"photo_\xff.png")))
+    words = ["--data", named, "--output-dir", photo.parent / "out", "--vis", "none", "--adjustment.end", 5, *QUICK]
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", shown)
+    with forgiving_output():
+        assert iga_image(*words) == 0
+    assert b"photo_\\udcff" in shown.buffer.getvalue()  # type: ignore[attr-defined]
+    run = the_run(photo.parent / "out")
+    assert b"photo_\xff" in (run / "report.html").read_bytes()
+    assert read_run(run, ImageConfig).data == named
 
 
 def test_an_image_from_file_to_results(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
