@@ -75,8 +75,12 @@ def name_of_folder(name: str, value: str) -> str:
         The value.
 
     Raises:
-        ValueError: If it leads out of the other folder.
+        ValueError: If it is empty or leads out of the other folder.
     """
-    if Path(value).is_absolute() or ".." in Path(value).parts:
-        raise ValueError(f"{name} names a folder within the output folder, but it is {value}. Change --output-dir.")
+    parts = Path(value).parts
+    if not parts or Path(value).is_absolute() or ".." in parts:
+        raise ValueError(
+            f"{name} must name a folder within the output folder, but it is {value!r}. Change --output-dir to write "
+            "elsewhere."
+        )
     return value

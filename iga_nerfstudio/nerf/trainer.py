@@ -67,6 +67,13 @@ class IGATrainerConfig(TrainerConfig):
             value = replace(value, websocket_host=host, websocket_port=_port_of(value, host))
         super().__setattr__(name, value)
 
+    def set_experiment_name(self) -> None:
+        """As nerfstudio's; data that are the working directory, or around it, have a name too."""
+        data = self.pipeline.datamanager.data
+        if self.experiment_name is None and data is not None:
+            self.experiment_name = _name_of(data)
+        super().set_experiment_name()
+
     def get_base_dir(self) -> Path:
         """As nerfstudio's; to a command that reads a run, the folder that it is in now: its settings are of then."""
         if sys.argv[1:2] != [self.method_name]:  # not ns-train
@@ -378,7 +385,7 @@ def _with_options(path: Path, method: str | None, words: list[str]) -> IGATraine
         raise ValueError(f"--load-config {path} holds settings of {other}, not of {method}. Use it with that method.")
     folder, own = path.resolve().parent, _data_of(saved)
     saved.timestamp, saved.data, name = _NO_TIME_YET, None, saved.experiment_name
-    if own is not None and name == (own.parent if own.is_file() else own).stem:
+    if own is not None and name == _name_of(own):
         saved.experiment_name = None  # of the data, which may be others
     for load_dir in _option_values(words, "--load-dir"):
         if Path(load_dir).resolve() == (folder / saved.relative_model_dir).resolve():
@@ -409,6 +416,11 @@ def _data_of(config: TrainerConfig) -> Path | None:
     manager = config.pipeline.datamanager
     found: Path | None = config.data or manager.data or getattr(getattr(manager, "dataparser", None), "data", None)
     return found
+
+
+def _name_of(data: Path) -> str:
+    """What a run of the data is called: by their folder."""
+    return Path(os.path.abspath(data.parent if data.is_file() else data)).stem
 
 
 def _require_same_data(config: IGATrainerConfig, folder: Path) -> None:

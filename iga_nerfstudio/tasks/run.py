@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
+from iga_nerfstudio.arguments import name_of_folder
 from iga_nerfstudio.curves import tolerant
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.files import write_text
@@ -43,7 +44,8 @@ _KIBIBYTE = 1024
 
 def folder_of_runs(config: TaskConfig) -> Path:
     """Where new runs get folders of their own: ``<output-dir>/<experiment-name>/<task>``."""
-    return config.output_dir / (config.experiment_name or config.name_of_data()) / config.task
+    name = name_of_folder("--experiment-name", config.experiment_name or config.name_of_data())
+    return config.output_dir / name / config.task
 
 
 def claim_folder(config: TaskConfig) -> Path:
@@ -55,12 +57,15 @@ def claim_folder(config: TaskConfig) -> Path:
         config: The run's settings.
 
     Raises:
-        ValueError: If there is a finished run of that timestamp, or another process is writing to the folder.
+        ValueError: If there is a finished run of that timestamp, another process is writing to the folder, or it would
+            not be in the output folder.
         OSError: If it cannot be made.
     """
     if config.load_dir is not None:
         lock_run_folder(config.load_dir)
         return config.load_dir
+    if config.timestamp is not None:
+        name_of_folder("--timestamp", config.timestamp)
     return claim_run_folder(folder_of_runs(config), config.timestamp, results=(CHECKPOINTS, MODELS, METRICS_FILE))
 
 

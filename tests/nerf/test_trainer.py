@@ -202,8 +202,8 @@ class TestFolders:
         ("option", "value", "message"),
         [
             ("output_dir", Path(__file__), r"test_trainer\.py.* cannot be written to.*Choose another --output-dir"),
-            ("experiment_name", "../up", r"--experiment-name names a folder within .* \.\./up"),
-            ("timestamp", "/up", r"--timestamp names a folder within"),
+            ("experiment_name", "../up", r"--experiment-name must name a folder within .* '\.\./up'"),
+            ("timestamp", "/up", r"--timestamp must name a folder within"),
             ("max_num_iterations", 0, r"--max-num-iterations must be at least 1, but it is 0"),
             ("machine", MachineConfig(seed=-1), r"--machine\.seed must lie between 0 and 4294967295, but it is -1"),
         ],
@@ -214,6 +214,17 @@ class TestFolders:
         with pytest.raises(ValueError, match=message):
             config.set_timestamp()
         assert not list(output.iterdir())
+
+    @pytest.mark.parametrize(
+        ("data", "name"), [(".", "here"), ("..", "scenes"), ("../lego", "lego"), ("a.json", "here")]
+    )
+    def test_data_around_the_working_directory_name_their_runs(self, config, tmp_path, monkeypatch, data, name):
+        here = tmp_path / "scenes" / "here"
+        here.mkdir(parents=True)
+        (here / "a.json").touch()
+        monkeypatch.chdir(here)
+        config.experiment_name, config.pipeline.datamanager.data = None, Path(data)
+        assert config.get_base_dir() == tmp_path / name / "iga-nerf-tiny" / "{timestamp}"
 
     def test_a_run_does_not_become_that_of_other_data(self, config, tmp_path):
         own, other = tmp_path / "own", tmp_path / "other"

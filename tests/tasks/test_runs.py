@@ -62,6 +62,16 @@ def test_a_timestamp_that_is_taken_is_refused(
     assert content(finished) == before
 
 
+@pytest.mark.parametrize("option", ["--timestamp", "--experiment-name"])
+def test_runs_stay_in_the_output_folder(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    words = ["--data", photo, "--output-dir", tmp_path / "out", *QUICK]
+    assert iga_image(*words, option, "../up") == 2
+    assert f"{option} must name a folder within the output folder" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [photo]
+
+
 def test_a_folder_that_is_written_to_is_left_to_its_process(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = (
         "import sys, time; from pathlib import Path; from iga_nerfstudio.run_folders import lock_run_folder; "
