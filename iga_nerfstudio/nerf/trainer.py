@@ -187,9 +187,15 @@ class IGATrainer(Trainer):
         exits with status 130.
 
         Raises:
+            ValueError: If no step is left.
             TrainingDiverged: If loss or weights are no longer finite; checkpoints are from before.
         """
         total = self.config.max_num_iterations
+        if self._start_step >= total:
+            raise ValueError(
+                f"The checkpoint has taken {self._start_step} steps already, and --max-num-iterations asks for {total} "
+                "in all. Give a larger number to go on."
+            )
         if comms.is_main_process():
             self.config.write_config()
         if comms.is_main_process() and self._random_state is not None:
@@ -339,12 +345,7 @@ class IGATrainer(Trainer):
                 f"({type(error).__name__}: {str(error).splitlines()[0]}). Continue a run with its own settings: "
                 f"--load-config {path.parent.parent / 'config.yml'}."
             ) from error
-        self._start_step, total = state["step"] + 1, self.config.max_num_iterations
-        if self._start_step >= total:
-            raise ValueError(
-                f"The checkpoint has taken {self._start_step} steps already, and --max-num-iterations asks for {total} "
-                "in all. Give a larger number to go on."
-            )
+        self._start_step = state["step"] + 1
         self._random_state = state.get("random")
         if self._random_state is None:
             logger.warning("%s holds no random state: it goes on with other random numbers.", path)

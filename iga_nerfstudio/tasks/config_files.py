@@ -127,7 +127,7 @@ def _reason(error: BaseException, kind: type | None) -> str:
 
 
 def _unknown(option: str, kind: type) -> str:
-    near = get_close_matches(option, [field.name for field in fields(kind)], n=1)  # type: ignore[arg-type]
+    near = get_close_matches(option, [field.name for field in fields(kind)], n=1)
     return f"there is no option {option}{f' (is {near[0]} meant?)' if near else ''}"
 
 
