@@ -232,7 +232,8 @@ class IGATrainer(Trainer):
         if self.step < 0:
             return
         if comms.is_main_process() and not (self.base_dir / "config.yml").exists():
-            self.config.write_config()  # somebody has cleared the folder meanwhile
+            # Somebody has cleared the folder meanwhile. While nerfstudio trains, its number is of the steps left.
+            replace(self.config, max_num_iterations=self._start_step + self.config.max_num_iterations).write_config()
         super()._after_train()
 
     def _stop_early(self) -> None:

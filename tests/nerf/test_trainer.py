@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 import torch
 import yaml
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.engine.trainer import Trainer
 
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.nerf import trainer as trainer_module
@@ -69,6 +71,19 @@ def test_a_run_that_dies_while_saving_keeps_the_checkpoint_before(trainer, monke
     trainer.save_checkpoint(8)
     assert names(trainer) == ["step-000000008.ckpt"]
     assert not (trainer.base_dir / ".checkpoint-being-written").exists()
+
+
+def test_settings_that_are_cleared_away_meanwhile_are_written_with_all_steps(trainer, monkeypatch):
+    config = copy.deepcopy(iga_nerf_tiny.config)
+    config.output_dir, config.experiment_name, config.timestamp = trainer.base_dir, "scene", "first"
+    trainer.config, trainer.base_dir = config, config.get_base_dir()
+    # Taken up after 5 steps, of which nerfstudio's loop took 2 more.
+    trainer._start_step, trainer.last_step, config.max_num_iterations = 5, 6, 2
+    trainer._interrupted = threading.Event()
+    monkeypatch.setattr(Trainer, "_after_train", lambda self: None)
+    trainer._after_train()
+    saved = yaml.load((trainer.base_dir / "config.yml").read_text(), yaml.Loader)
+    assert (saved.max_num_iterations, config.max_num_iterations) == (7, 2)
 
 
 @pytest.mark.parametrize("step", [None, 12])
