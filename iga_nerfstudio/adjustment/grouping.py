@@ -250,10 +250,10 @@ def order_by_place(points: Tensor) -> Tensor:
     bits = min(62 // axes, 10)  # of a coordinate: groups are coarser than a thousandth of the box
     low, high = points.aminmax(dim=0)
     cells = ((points - low) * (2**bits - 1) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)).long()
+    digit = torch.arange(bits, device=points.device)
     code = torch.zeros(len(points), dtype=torch.int64, device=points.device)
-    for bit in range(bits):
-        for axis in range(axes):
-            code |= (cells[:, axis] >> bit & 1) << bit * axes + axis
+    for axis in range(axes):
+        code += ((cells[:, axis, None] >> digit & 1) << digit * axes + axis).sum(1)
     return code.argsort(stable=True)
 
 
