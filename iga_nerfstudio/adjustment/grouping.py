@@ -250,10 +250,12 @@ def order_by_place(points: Tensor) -> Tensor:
     bits = min(62 // axes, 10)  # of a coordinate: groups are coarser than a thousandth of the box
     low, high = points.aminmax(dim=0)
     cells = ((points - low) * (2**bits - 1) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)).long()
+    # Each place's binary digits, so far apart that those of the other axes fit between them.
     digit = torch.arange(bits, device=points.device)
+    spread = ((torch.arange(2**bits, device=points.device)[:, None] >> digit & 1) << digit * axes).sum(1)
     code = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     for axis in range(axes):
-        code += ((cells[:, axis, None] >> digit & 1) << digit * axes + axis).sum(1)
+        code += spread[cells[:, axis]] << axis
     return code.argsort(stable=True)
 
 
