@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 BalanceRule = Literal["adam", "sgd"]
 """For which optimiser eigenvalues are balanced: one that normalises, or plain gradient descent."""
@@ -21,6 +21,17 @@ NetworkKind = Literal[
     "relu", "pe", "fourier", "siren", "gauss", "wire", "complex_wire", "finer", "gauss_finer", "wire_finer"
 ]
 """Architectures of coordinate networks."""
+
+
+def earlier_values(settings: Any) -> dict[str, Any]:
+    """What was done before there was a choice, by the names of the settings that came later.
+
+    A run's file that does not name such a setting is from before it.
+
+    Args:
+        settings: A dataclass, or one of its objects; its fields' metadata say ``earlier``.
+    """
+    return {one.name: one.metadata["earlier"] for one in fields(settings) if "earlier" in one.metadata}
 
 
 @dataclass

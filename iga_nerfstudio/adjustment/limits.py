@@ -79,8 +79,10 @@ def require_fitting_shapes(
         ValueError: If one is not, with the shapes.
     """
     require_tensors(rows)
-    for name, values in (("The prediction", prediction), ("The target", target), ("The scores", scores)):
-        if not isinstance(values, Tensor) and (values is not None or values is prediction):
+    optional = {"The target": target, "The scores": scores}
+    given = {"The prediction": prediction} | {name: one for name, one in optional.items() if one is not None}
+    for name, values in given.items():
+        if not isinstance(values, Tensor):
             raise ValueError(f"{name} must be a tensor, got {type(values).__name__}.")
     count = len(prediction) if prediction.ndim else 0
     if prediction.ndim != 2:

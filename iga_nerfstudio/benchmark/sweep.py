@@ -24,6 +24,7 @@ import torch
 from iga_nerfstudio.benchmark.record import provenance
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.files import write_text
+from iga_nerfstudio.settings import earlier_values
 from iga_nerfstudio.tasks.trainer import Record
 from iga_nerfstudio.version import __version__
 
@@ -81,10 +82,10 @@ def as_plain(value: Any) -> Any:
         return value.name
     if is_dataclass(value) and not isinstance(value, type):
         named = {field.name: getattr(value, field.name) for field in fields(value) if field.name not in PLACES}
-        for field in fields(value):
-            # A setting that came later says what it was in all trainings before: their keys stay.
-            if "earlier" in field.metadata and named[field.name] == field.metadata["earlier"]:
-                del named[field.name]
+        # A setting that came later says what it was in all trainings before: their keys stay.
+        for name, earlier in earlier_values(value).items():
+            if named[name] == earlier:
+                del named[name]
         return {"class": type(value).__qualname__} | as_plain(named)
     if isinstance(value, Mapping):
         return {str(key): as_plain(part) for key, part in value.items() if key not in PLACES}

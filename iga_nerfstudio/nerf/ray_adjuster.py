@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from nerfstudio.cameras.cameras import Cameras
@@ -27,7 +27,7 @@ from iga_nerfstudio.adjustment.settings import adjuster_of
 from iga_nerfstudio.nerf.collapse import CollapseWatch
 from iga_nerfstudio.nerf.view_error import error_at_training_view
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
-from iga_nerfstudio.settings import AdjustmentSettings
+from iga_nerfstudio.settings import AdjustmentSettings, earlier_values
 
 
 def sum_of_colours(outputs: Tensor) -> Tensor:
@@ -79,8 +79,7 @@ class RayAdjustmentConfig(AdjustmentSettings):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take up what a run's config.yml says; a setting that it does not name came later, and is what it was then."""
-        earlier = {one.name: one.metadata["earlier"] for one in fields(self) if "earlier" in one.metadata}
-        vars(self).update(earlier | state)
+        vars(self).update(earlier_values(self) | state)
 
 
 def build_ray_adjuster(

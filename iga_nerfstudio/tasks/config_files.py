@@ -14,6 +14,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 from cattrs.v import format_exception
 
+from iga_nerfstudio.settings import earlier_values
 from iga_nerfstudio.tasks.config import TaskConfig
 
 AnyTask = TypeVar("AnyTask", bound=TaskConfig)
@@ -72,9 +73,8 @@ def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
         ValueError: If it is no run's folder, or its settings do not fit the task.
     """
     path = folder / CONFIG_FILE
-    earlier = {one.name: one.metadata["earlier"] for one in fields(kind) if "earlier" in one.metadata}
     try:
-        return from_yaml(path.read_text(encoding="utf-8"), str(path), kind, earlier)
+        return from_yaml(path.read_text(encoding="utf-8"), str(path), kind, earlier_values(kind))
     except OSError as error:
         raise ValueError(
             f"{folder} holds no run to continue: its {CONFIG_FILE} cannot be read ({error.strerror}). Give --load-dir "

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iga_nerfstudio.adjustment import Blocks, Grouping, Intervals
-from iga_nerfstudio.adjustment.grouping import DrawnGroups, order_by_place
+from iga_nerfstudio.adjustment import Blocks, Grouping, Intervals, order_by_place
+from iga_nerfstudio.adjustment.grouping import DrawnGroups
 
 # Cells whose numbers and coordinates are worked out at once.
 _CELLS_AT_ONCE = 1 << 20
