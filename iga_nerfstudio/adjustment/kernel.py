@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -391,10 +392,9 @@ def _add_gram(kernel: Tensor, factors: Factors | LookupFactors) -> None:
         return
     left, right = factors.left, factors.right
     (n, s, a), b = left.shape, right.shape[2]
-    if s == 1:
-        _add_gram_of_rows(kernel, left[:, 0], right[:, 0])
-    elif (n * s) ** 2 * (a + b) <= n * s * a * b + n * n * a * b:
-        kernel += _gram_of_points(left, right)
+    # Multiplications over n; half of what is symmetric is left out.
+    if n * s * s * (a + b) <= 2 * s * a * b + n * a * b:
+        _add_gram_of_points(kernel, left, right)
     else:
         _add_gram_of_gradients(kernel, left, right)
 
@@ -413,21 +413,28 @@ def _gram_rows(kernel: Tensor) -> int:
     return GRAM_ROWS if kernel.device.type == "cpu" else GRAM_ROWS_GPU
 
 
-def _add_gram_of_rows(kernel: Tensor, left: Tensor, right: Tensor | None = None) -> None:
-    """Add a factor's Gram matrix, or the elementwise product of two factors', ``(n, a)`` and ``(n, b)``.
-
-    Some rows at a time, each up to the diagonal, since the rest is its mirror image.
-    """
+def _add_gram_of_rows(kernel: Tensor, rows: Tensor) -> None:
+    """Add the Gram matrix of rows ``(n, a)``, some at a time, each up to the diagonal: the rest is its mirror image."""
     step = _gram_rows(kernel)
     for i in range(0, len(kernel), step):
         j = i + step
-        block, products = kernel[i:j, :j], left[i:j] @ left[:j].mH
-        if right is None:
-            block.add_(products.real)
-        elif right.is_complex():
-            block.add_((products * (right[i:j] @ right[:j].mH)).real)
-        else:
-            block.addcmul_(products, right[i:j] @ right[:j].mH)
+        kernel[i:j, :j].add_((rows[i:j] @ rows[:j].mH).real)
+
+
+def _add_gram_of_points(kernel: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add the elementwise products of two factors' Gram matrices, ``(n, s, a)`` and ``(n, s, b)``, over all pairs of a
+    point of one sample and a point of another. Some samples at a time, each up to the diagonal."""
+    step, points = _gram_rows(kernel), range(left.shape[1])
+    for i in range(0, len(kernel), step):
+        j = i + step
+        block = kernel[i:j, :j]
+        for one, other in product(points, points):
+            products = left[i:j, one] @ left[:j, other].mH
+            pairs = right[i:j, one] @ right[:j, other].mH
+            if right.is_complex():
+                block.add_((products * pairs).real)
+            else:
+                block.addcmul_(products, pairs)
 
 
 def _add_gram_of_lookups(kernel: Tensor, factors: LookupFactors) -> None:
@@ -453,18 +460,6 @@ def _lookups(columns: Tensor, weights: Tensor, width: int) -> Tensor:
     # Coalescing adds the weights where a point looked up one row more than once.
     size = (len(columns), width)
     return torch.sparse_coo_tensor(places, weights.flatten(), size, check_invariants=False).coalesce()
-
-
-def _gram_of_points(left: Tensor, right: Tensor) -> Tensor:
-    """Sum over pairs of points, a block of samples at a time."""
-    n, s = left.shape[:2]
-    all_left, all_right = left.flatten(0, 1), right.flatten(0, 1)
-    step = max(1, GRAM_CHUNK // (s * n * s))
-    blocks = []
-    for i in range(0, n, step):
-        pairs = (left[i : i + step].flatten(0, 1) @ all_left.mH) * (right[i : i + step].flatten(0, 1) @ all_right.mH)
-        blocks.append(pairs.real.reshape(-1, s, n, s).sum((1, 3)))
-    return torch.cat(blocks)
 
 
 def _add_gram_of_gradients(kernel: Tensor, left: Tensor, right: Tensor) -> None:
