@@ -67,7 +67,7 @@ class MachineConfig:
     CPU, Triton on a GPU."""
     points_per_chunk: int | None = None
     """Points whose activations are held at once; steps on more are taken in chunks, with the same gradient and less
-    memory. If not given, 65,536 on a CPU, else 524,288."""
+    memory. If not given, 131,072 on a CPU, else 524,288, for layers of 256 units, and more for narrower ones."""
 
 
 @dataclass
@@ -138,9 +138,11 @@ class ImageConfig(TaskConfig):
     """Shrink so that the longer side has at most that many pixels."""
     max_pixels: int | None = None
     """Decode files of up to twice that many pixels; Pillow's 89,478,485 if not given. A small file may claim much."""
-    grouping: Literal["patches", "axes"] = field(default="patches", metadata={"earlier": "patches"})
+    grouping: Literal["patches", "axes"] | None = field(default=None, metadata={"earlier": "patches"})
     """Adjust by a kernel of square patches, as the paper does, or by one of the rows and one of the columns. For each
-    of those the mean of four random pixels stands."""
+    of those the mean of four random pixels stands. If not given, axes, but patches where another setting is one of
+    patches, the picture has fewer than 24 rows or columns or no more than adjustment.end, or a step takes it in
+    chunks."""
     patch_size: int | None = None
     """Side of a group's patch in pixels; if not given, what comes nearest to the paper's 384 patches."""
     patches_per_batch: int | None = None

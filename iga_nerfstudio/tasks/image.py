@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,19 +35,45 @@ def automatic_patch_size(height: int, width: int) -> int:
     return min(sizes, key=lambda size: abs(math.log(math.ceil(height / size) * math.ceil(width / size) / PAPER_GROUPS)))
 
 
-def _refuse_settings_of_patches(config: ImageConfig) -> None:
+def _settings_of_patches(config: ImageConfig) -> dict[str, Any]:
+    """Those that are given and have no meaning along axes."""
     plain = ImageConfig()
     pairs = {name: (getattr(config, name), getattr(plain, name)) for name in ("patch_size", "patches_per_batch")}
     for name in ("representative", "num_representatives"):
         pairs[f"adjustment.{name}"] = (getattr(config.adjustment, name), getattr(plain.adjustment, name))
-    if config.adjustment.representative == "largest_residual":
-        del pairs["adjustment.representative"]  # the default of runs begun before it was left open
-    for name, (value, default) in pairs.items():
-        if value != default:
-            raise ValueError(
-                f"{name}={value} has no meaning with grouping=axes, which has no patches and chooses its own "
-                "representatives. Leave it out, or use grouping=patches."
-            )
+    return {name: value for name, (value, default) in pairs.items() if value != default}
+
+
+def _refuse_settings_of_patches(config: ImageConfig) -> None:
+    given = _settings_of_patches(config)
+    if given.get("adjustment.representative") == "largest_residual":
+        del given["adjustment.representative"]  # the default of runs begun before it was left open
+    for name, value in given.items():
+        raise ValueError(
+            f"{name}={value} has no meaning with grouping=axes, which has no patches and chooses its own "
+            "representatives. Leave it out, or use grouping=patches."
+        )
+
+
+# Rows and columns from which on there are some eigenvalues to balance along each axis.
+FEWEST_SLICES = 24
+
+
+def automatic_grouping(config: ImageConfig, height: int, width: int) -> Literal["patches", "axes"]:
+    """What to adjust by, where the settings leave it open.
+
+    Axes end above patches (docs/results/grouping.md), but all residuals have to be known before any is adjusted: a step
+    in chunks takes another forward pass for that. What a CPU would take in chunks counts, so that a run can be
+    continued on another device.
+
+    Args:
+        config: The run's settings.
+        height: Of the image, in pixels.
+        width: Likewise.
+    """
+    few = min(height, width) < max(FEWEST_SLICES, (config.adjustment.end or 0) + 1)
+    at_once = chunk_size(replace(config, machine=replace(config.machine, device_type="cpu")))
+    return "patches" if few or height * width > at_once or _settings_of_patches(config) else "axes"
 
 
 class ImageTask(Task[ImageConfig]):
@@ -80,7 +107,7 @@ class ImageTask(Task[ImageConfig]):
         self.sizes = (2, channels)
         self._samples = GridSamples(Grid.unit((height, width), self.device), self.image.reshape(-1, channels))
         self._metrics = ImageMetrics(config.lpips_backbone, config.lpips_parity)
-        if config.grouping == "axes":
+        if (config.grouping or automatic_grouping(config, height, width)) == "axes":
             _refuse_settings_of_patches(config)
             self.grouping = axes = Axes((height, width))
             self.batches = FullBatch(self._samples, axes.slices[0])
@@ -108,7 +135,7 @@ class ImageTask(Task[ImageConfig]):
 
     @property
     def _chunk(self) -> int:
-        return chunk_size(self.config.machine)
+        return chunk_size(self.config)
 
     def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
         """PSNR in dB."""
@@ -138,8 +165,10 @@ class ImageTask(Task[ImageConfig]):
         return f"The image: {width} x {height} pixels, {channels} channel{'s' if channels > 1 else ''}."
 
     def resolved_settings(self) -> dict[str, Any]:
-        """The side of a patch, where there are patches."""
-        return {} if isinstance(self.grouping, Axes) else {"patch_size": self.grouping.block_size[0]}
+        """What the image is adjusted by, and the side of a patch, where there are patches."""
+        if isinstance(self.grouping, Axes):
+            return {"grouping": "axes"}
+        return {"grouping": "patches", "patch_size": self.grouping.block_size[0]}
 
     def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
         """``reconstruction.png``, ``error.png``, ``spectrum.png``."""

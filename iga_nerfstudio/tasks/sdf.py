@@ -80,7 +80,7 @@ class ShapeTask(Task[SDFConfig]):
     def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
         """Intersection over union of the voxels inside."""
         index = BinaryJaccardIndex().to(self.device)
-        for rows, values in decode_chunks(network, self._samples.grid, chunk_size(self.config.machine)):
+        for rows, values in decode_chunks(network, self._samples.grid, chunk_size(self.config)):
             index.update(self._inside(values), self._inside(self._samples.targets(rows)).int())
         return {"iou": index.compute().item()}
 
@@ -97,7 +97,7 @@ class ShapeTask(Task[SDFConfig]):
         """
         if network not in self._surfaces:
             shape = [max(round(n * self.config.mesh_scale), 2) for n in self.voxels.values.shape]
-            values = decode(network, Grid.unit(shape, self.device), chunk_size(self.config.machine))[..., 0]
+            values = decode(network, Grid.unit(shape, self.device), chunk_size(self.config))[..., 0]
             steps = [(n - 1) / (m - 1) for n, m in zip(self.voxels.values.shape, shape, strict=True)]
             try:
                 self._surfaces[network] = self._mesh(values.numpy(), [s * self.voxels.spacing for s in steps])
@@ -142,7 +142,7 @@ class ShapeTask(Task[SDFConfig]):
         else:
             axes = [torch.linspace(-1, 1, n, device=self.device) for n in shape]
             axes[across] = axes[across][middle]
-            values = decode(network, Grid(axes), chunk_size(self.config.machine))[..., 0].numpy()
+            values = decode(network, Grid(axes), chunk_size(self.config))[..., 0].numpy()
         return values.squeeze(across)
 
     def caption(self) -> str:

@@ -23,6 +23,8 @@ PAPER_GROUPS = 384
 # What the automatic choice of balanced eigenvalues goes by.
 GROUPS_PER_EIGENVALUE, MOST_EIGENVALUES = 19, 25
 CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS = 6, 20
+# Activations of a layer that are held at once: 131,072 points of 256 units each, and four times as many on a GPU.
+NUMBERS_PER_LAYER, NUMBERS_PER_LAYER_GPU = 1 << 25, 1 << 27
 # Points that the curve of the loss has at least, in runs of that many steps.
 LEAST_CURVE_POINTS = 50
 
@@ -34,7 +36,7 @@ def validate(config: TaskConfig) -> None:
         ValueError: If one is out of range.
     """
     counts = {name: getattr(config, name) for name in ("max_num_iterations", "steps_per_log", "steps_per_eval")}
-    counts |= {"steps_per_save": config.steps_per_save, "machine.points_per_chunk": chunk_size(config.machine)}
+    counts |= {"steps_per_save": config.steps_per_save, "machine.points_per_chunk": chunk_size(config)}
     for name, value in counts.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
@@ -63,11 +65,14 @@ def choose_device(machine: MachineConfig) -> torch.device:
     return require_device(default_device() if machine.device_type == "auto" else machine.device_type)
 
 
-def chunk_size(machine: MachineConfig) -> int:
+def chunk_size(config: TaskConfig) -> int:
     """Points whose activations are held at once."""
+    machine = config.machine
     if machine.points_per_chunk is not None:
         return machine.points_per_chunk
-    return 1 << 16 if choose_device(machine).type == "cpu" else 1 << 19
+    numbers = NUMBERS_PER_LAYER if choose_device(machine).type == "cpu" else NUMBERS_PER_LAYER_GPU
+    # What a point takes beside a narrow layer is more than the layer.
+    return numbers // max(config.network.hidden_dim, 64)
 
 
 def initial_network(config: TaskConfig, sizes: tuple[int, int]) -> CoordinateMLP:
@@ -119,7 +124,7 @@ def build_adjuster(
         ValueError: If a setting is invalid, or there are too few groups for ``end``.
     """
     # The residuals of now are not known before the first chunk of a step is.
-    in_chunks = batches.num_groups * grouping.group_size > chunk_size(config.machine)
+    in_chunks = batches.num_groups * grouping.group_size > chunk_size(config)
     representative: Representative = (
         "previous_residual" if in_chunks and isinstance(batches, FullBatch) else "largest_residual"
     )
@@ -182,7 +187,7 @@ def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjus
         steps_per_eval=steps_per_eval,
         optimizer=optimizer,
         adjustment=adjustment,
-        machine=replace(config.machine, device_type=device, points_per_chunk=chunk_size(config.machine)),
+        machine=replace(config.machine, device_type=device, points_per_chunk=chunk_size(config)),
     )
 
 

@@ -82,7 +82,7 @@ class SignalTask(Task[SignalConfig]):
 
     def reconstruct(self, network: CoordinateMLP) -> Tensor:
         """The fitted signal in the units of the file, float64 ``(N, C)``, on the CPU."""
-        return decode(network, self._grid, chunk_size(self.config.machine)).double() * self.scale
+        return decode(network, self._grid, chunk_size(self.config)).double() * self.scale
 
     def _scaled(self, values: Tensor) -> Tensor:
         """The first channel in the network's units and precision."""

@@ -30,7 +30,8 @@ def accumulate_gradient(
     slots, so each chunk's residual can be adjusted on its own, and its activations are the only ones held; the
     gradient is that of the whole batch. Only the largest-residual representative has to see the prediction before the
     kernel, which costs such a step one more forward pass; that of the previous residual does not. Along axes slots are
-    mixed too, so there the residual of all points comes first, at the same price.
+    mixed too, so there the residual of all points comes first, and those whose activations are not held until then pass
+    through the network twice.
 
     Args:
         network: The network in training mode, ``(N, d)`` to ``(N, C)``.
@@ -47,13 +48,12 @@ def accumulate_gradient(
         prediction = _run(network, batch.inputs, mixed_precision)
         _adjusted_loss(adjuster, prediction, batch).backward()
         return prediction.detach()
-    if target.device.type == "cpu":
-        points_per_chunk = min(points_per_chunk, BLOCK)
+    at_once = min(points_per_chunk, BLOCK) if target.device.type == "cpu" else points_per_chunk
     if not adjuster.active:
-        return _plain_chunks(network, batch, points_per_chunk, mixed_precision)
+        return _plain_chunks(network, batch, at_once, mixed_precision)
     if isinstance(adjuster, AxesAdjuster):
-        return _adjusted_rows(network, adjuster, batch, points_per_chunk, mixed_precision)
-    return _adjusted_chunks(network, adjuster, batch, points_per_chunk, mixed_precision)
+        return _adjusted_rows(network, adjuster, batch, at_once, points_per_chunk, mixed_precision)
+    return _adjusted_chunks(network, adjuster, batch, at_once, mixed_precision)
 
 
 def _adjusted_loss(adjuster: InductiveGradientAdjuster | AxesAdjuster, prediction: Tensor, batch: Batch) -> Tensor:
@@ -66,15 +66,21 @@ def _adjusted_loss(adjuster: InductiveGradientAdjuster | AxesAdjuster, predictio
 
 
 def _adjusted_rows(
-    network: nn.Module, adjuster: AxesAdjuster, batch: Batch, points_per_chunk: int, mixed_precision: bool
+    network: nn.Module, adjuster: AxesAdjuster, batch: Batch, at_once: int, most_held: int, mixed_precision: bool
 ) -> Tensor:
     predictions = torch.empty_like(batch.target)
-    for chunk in _row_chunks(batch, points_per_chunk):
-        with torch.no_grad():
-            predictions[chunk] = _run(network, batch.inputs_at(chunk), mixed_precision)
+    held: dict[int, Tensor] = {}
+    for chunk in _row_chunks(batch, at_once):
+        with torch.set_grad_enabled(chunk.stop <= most_held):
+            values = _run(network, batch.inputs_at(chunk), mixed_precision)
+        predictions[chunk] = values.detach()
+        if values.requires_grad:
+            held[chunk.start] = values
     (residual,) = torch.autograd.grad(_adjusted_loss(adjuster, predictions.requires_grad_(), batch), predictions)
-    for chunk in _row_chunks(batch, points_per_chunk):
-        _run(network, batch.inputs_at(chunk), mixed_precision).backward(residual[chunk])
+    # What is held comes first, and is let go of before more is.
+    for chunk in _row_chunks(batch, at_once):
+        values = held.pop(chunk.start) if held else _run(network, batch.inputs_at(chunk), mixed_precision)
+        values.backward(residual[chunk])
     return predictions.detach()
 
 

@@ -146,7 +146,7 @@ class Trainer:
             self._run,
             self.adjuster,
             batch,
-            chunk_size(self.config.machine),
+            chunk_size(self.config),
             self.config.machine.mixed_precision,
         )
         self.optimizer.step()

@@ -12,7 +12,7 @@ import torch
 from iga_nerfstudio.benchmark.cli import Comparison
 from iga_nerfstudio.benchmark.studies import ablations, balance, images, noise
 from iga_nerfstudio.benchmark.studies.ablations import Ablations
-from iga_nerfstudio.benchmark.studies.balance import DEFAULT, Balance
+from iga_nerfstudio.benchmark.studies.balance import DEFAULT, PATCHES, Balance
 from iga_nerfstudio.benchmark.studies.grouping import Grouping
 from iga_nerfstudio.benchmark.studies.images import Images
 from iga_nerfstudio.benchmark.studies.variants import RATES
@@ -148,6 +148,7 @@ class TestBalance:
         assert (chosen("paper").schedule.kind, chosen(DEFAULT).schedule.kind) == ("step", "cosine")
         # What iga-image does unless told otherwise.
         assert (chosen(DEFAULT).adjustment.end, chosen(DEFAULT).adjustment.power) == (None, None)
+        assert (chosen(DEFAULT).grouping, chosen(PATCHES).grouping) == ("axes", "patches")
         assert chosen("default, half").max_num_iterations == 5000
 
 
@@ -160,13 +161,14 @@ class TestGrouping:
         assert {run["variant"] for run in figures["compared"]} == set(Grouping.variants)
         configs = {training.labels["variant"]: training.configuration for training in train.asked}
         assert {name: config.grouping for name, config in configs.items() if config.adjustment.enabled} == {
-            "patches": "patches", "patches, ahead": "patches", "axes": "axes", "axes, few": "axes",
+            "patches": "patches", "patches, before": "patches", "axes": "axes", "axes, few": "axes",
         }  # fmt: skip
-        assert configs["patches"].adjustment.representative is None  # as iga-image has it
+        by = {name: config.adjustment.representative for name, config in configs.items() if name.startswith("patches")}
+        assert by == {"patches": "largest_residual", "patches, before": "previous_residual"}
         assert (configs["axes, few"].adjustment.end, configs["axes, few"].adjustment.power) == (10, 0.4)
         text = Grouping.section(figures, "grouping")
         assert "- Muon, axes against Muon, patches: pe +2.50 ± 0.00 (4 of 4) dB." in text
-        assert "- Muon, patches against Muon, patches, ahead: pe +1.00 ± 0.00 (4 of 4) dB." in text
+        assert "- Muon, patches, before against Muon, patches: pe -1.00 ± 0.00 (0 of 4) dB." in text
         assert "| pe | Muon, axes | 0.02 | 23.50 ± 0.00 |" in text
         Grouping.draw(figures, tmp_path / "grouping")
         assert (tmp_path / "grouping_curves.png").stat().st_size > 5_000

@@ -78,8 +78,8 @@ def test_no_setting_takes_up_a_training_of_another(kind: Any) -> None:
 
 
 def test_a_setting_that_came_later_leaves_the_trainings_before_it_their_keys() -> None:
-    assert "grouping" not in as_plain(ImageConfig())
-    assert as_plain(ImageConfig(grouping="axes"))["grouping"] == "axes"
+    assert "grouping" not in as_plain(ImageConfig(grouping="patches"))
+    assert [as_plain(ImageConfig(grouping=other))["grouping"] for other in ("axes", None)] == ["axes", None]
 
 
 def test_nor_does_one_of_nerfstudios() -> None:

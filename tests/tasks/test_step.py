@@ -79,21 +79,31 @@ def test_chunks_in_float64_for_any_shape(height: int, width: int, patch: int, ch
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_chunks_along_axes_add_up_to_the_whole_step(broken: bool) -> None:
+@pytest.mark.parametrize(("points_per_chunk", "twice"), [(70, 530), (300, 320), (599, 40)])
+def test_chunks_along_axes_add_up_to_the_whole_step(
+    broken: bool, points_per_chunk: int, twice: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows whose activations are held until all residuals are known pass through the network once."""
+    monkeypatch.setattr(step_module, "BLOCK", 70)
     torch.manual_seed(1)
     network = build_network(NetworkConfig("pe", hidden_dim=8, hidden_layers=2), 2, 3).double()
     plain = image_batch()
     batch = Batch(plain.inputs.double(), plain.target.double(), plain.grouping)
-    found = []
-    for chunk in (10_000, 70):
+    found, counts = [], []
+    for chunk in (10_000, points_per_chunk):
         adjuster = AxesAdjuster(network, Axes((20, 30)), 5)
         if broken:
             adjuster.adjusters[1].readout = lambda outputs: outputs.sum(-1) * torch.nan
         network.zero_grad()
+        seen: list[int] = []
+        handle = network.register_forward_hook(lambda *given, seen=seen: seen.append(len(given[1][0])))
         prediction = accumulate_gradient(network, adjuster, batch, chunk)
+        handle.remove()
+        counts.append(sum(seen))
         assert torch.allclose(prediction, network(batch.inputs))
         assert adjuster.diagnostics.adjusted is not broken
         found.append(gradient(network))
+    assert counts[1] - counts[0] == twice
     assert (found[1] - found[0]).norm() <= 1e-11 * found[0].norm()
     assert ((found[0] - step(network, batch, 10_000, end=0)).norm() < 1e-11 * found[0].norm()) == broken
 

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 
+from iga_nerfstudio.adjustment import AxesAdjuster
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.tasks import setup as run_setup
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
-from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, fit_image
+from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, automatic_grouping, fit_image
 from iga_nerfstudio.tasks.optimizers import balance_rule, build_optimizer, build_schedule, learning_rate
-from iga_nerfstudio.tasks.setup import automatic_balance
+from iga_nerfstudio.tasks.setup import automatic_balance, chunk_size
 from iga_nerfstudio.tasks.trainer import Trainer
 
 
@@ -325,6 +327,42 @@ def test_the_automatic_balance_goes_by_the_groups_of_a_batch() -> None:
     assert (batch.end, batch.power) == (3, 0.7)
     axes = ImageTask(replace(own, patch_size=None, grouping="axes"), picture()).trainer().adjuster
     assert (axes.end, axes.power) == (4, 0.7)  # of 24 rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "axes"),
+        ({"adjustment": TaskAdjustmentConfig(end=23)}, "axes"),
+        ({"adjustment": TaskAdjustmentConfig(enabled=False)}, "axes"),
+        # What says that there are patches.
+        ({"grouping": "patches"}, "patches"),
+        ({"patch_size": 4}, "patches"),
+        ({"patches_per_batch": 40}, "patches"),
+        ({"adjustment": TaskAdjustmentConfig(end=5, representative="middle")}, "patches"),
+        ({"adjustment": TaskAdjustmentConfig(end=5, num_representatives=2)}, "patches"),
+        # Of 24 rows no more than 23 can be balanced.
+        ({"adjustment": TaskAdjustmentConfig(end=24)}, "patches"),
+        # 768 pixels.
+        ({"machine": MachineConfig(points_per_chunk=768)}, "axes"),
+        ({"machine": MachineConfig(points_per_chunk=767)}, "patches"),
+    ],
+)
+def test_the_automatic_grouping(changes: dict[str, object], expected: str) -> None:
+    task = ImageTask(replace(config(patch_size=None), **changes), picture())  # type: ignore[arg-type]
+    assert task.resolved_settings()["grouping"] == expected
+    assert isinstance(task.trainer().adjuster, AxesAdjuster) == (expected == "axes")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_what_an_image_is_adjusted_by_is_the_same_on_every_device(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_setup, "choose_device", lambda machine: torch.device(machine.device_type))
+    own = ImageConfig(machine=MachineConfig(device_type=device), network=NetworkConfig(hidden_dim=256))
+    assert chunk_size(own) == {"cpu": 131_072, "cuda": 524_288}[device]
+    assert [automatic_grouping(own, 256, width) for width in (512, 513)] == ["axes", "patches"]
+    assert [automatic_grouping(own, 256, width) for width in (24, 23, 2)] == ["axes", "patches", "patches"]
+    narrow = replace(own, network=NetworkConfig(hidden_dim=16))
+    assert chunk_size(narrow) == 4 * chunk_size(own)
 
 
 def test_the_record_does_not_follow_later_training() -> None:

@@ -14,7 +14,8 @@ from iga_nerfstudio.devices import default_device
 
 # iga-image's default under Muon, and the same without the adjustment.
 DEFAULT, DEFAULT_PLAIN = "default", "plain, cosine"
-HALF = "default, half"
+HALF, PATCHES = "default, half", "patches"
+_AXES = {"grouping": "axes"}
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,19 @@ class Balance(Variants):
         "60, power 0.7": Variant("60 eigenvalues, 0.7 of the way", {"end": 60, "power": 0.7}),
         "up": Variant("raised to the largest eigenvalue, as under plain gradient descent", {"rule": "sgd"}),
         DEFAULT_PLAIN: Variant("no adjustment, the rate falling to nothing along a cosine", PLAIN, schedule="cosine"),
-        DEFAULT: Variant(
-            "what iga-image does: one eigenvalue for every 19 groups, under Muon 0.7 of the way, and the cosine",
+        PATCHES: Variant(
+            "one eigenvalue for every 19 groups, under Muon 0.7 of the way, and the cosine",
             automatic=True,
             schedule="cosine",
         ),
+        DEFAULT: Variant(
+            "what iga-image does: along rows and columns, one eigenvalue for every 6 of the fewer, and the same else",
+            automatic=True,
+            schedule="cosine",
+            task=_AXES,
+        ),
         # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
-        HALF: Variant("the same in half of the steps", automatic=True, schedule="cosine", length=0.5),
+        HALF: Variant("the same in half of the steps", automatic=True, schedule="cosine", length=0.5, task=_AXES),
     }
     judged: ClassVar[tuple[Judged, ...]] = (
         ("adam", "plain"),
@@ -48,6 +55,7 @@ class Balance(Variants):
         ("muon", "paper"),
         ("muon", "power 0.7"),
         ("muon", DEFAULT_PLAIN),
+        ("muon", PATCHES),
         ("muon", DEFAULT),
         ("muon", HALF),
         ("soap", DEFAULT_PLAIN),
@@ -59,6 +67,7 @@ class Balance(Variants):
         (("muon", "paper"), ("muon", "plain")),
         (("muon", "power 0.7"), ("muon", "paper")),
         (("muon", DEFAULT), ("muon", DEFAULT_PLAIN)),
+        (("muon", DEFAULT), ("muon", PATCHES)),
         (("muon", DEFAULT), ("adam", "paper")),
         (("muon", HALF), ("muon", DEFAULT_PLAIN)),
         (("soap", DEFAULT_PLAIN), ("muon", DEFAULT_PLAIN)),

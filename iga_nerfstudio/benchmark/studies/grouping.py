@@ -11,7 +11,7 @@ from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, Va
 from iga_nerfstudio.devices import default_device
 
 
-def _variant(meaning: str, grouping: str, **changes: float | bool | None) -> Variant:
+def _variant(meaning: str, grouping: str, **changes: float | bool | str) -> Variant:
     return Variant(meaning, changes, automatic=True, schedule="cosine", task={"grouping": grouping})
 
 
@@ -22,17 +22,21 @@ class Grouping(Variants):
     name: ClassVar[str] = "grouping"
     variants: ClassVar[dict[str, Variant]] = {
         "plain": replace(_variant("no adjustment", "patches", **PLAIN), task={}),
-        "patches": _variant("patches, and the rest as iga-image has it", "patches", representative=None),
-        "patches, ahead": _variant("the same by the largest residuals of now, for another forward pass", "patches"),
-        "axes": _variant("rows and columns, a kernel of each, by as many eigenvalues, as far", "axes"),
+        "patches": _variant("patches, and the rest as iga-image has it", "patches"),
+        "patches, before": _variant(
+            "the same by the largest residuals of the step before, as where a step takes the picture in chunks",
+            "patches",
+            representative="previous_residual",
+        ),
+        "axes": _variant("what iga-image does: rows and columns, a kernel of each", "axes"),
         "axes, few": _variant("the same by 10 eigenvalues, 0.4 of the way", "axes", end=10, power=0.4),
     }
     judged: ClassVar[tuple[Judged, ...]] = tuple(
-        ("muon", variant) for variant in ("plain", "patches", "patches, ahead", "axes")
+        ("muon", variant) for variant in ("plain", "patches", "patches, before", "axes")
     )
     pairs: ClassVar[tuple[tuple[Judged, Judged], ...]] = (
         (("muon", "patches"), ("muon", "plain")),
-        (("muon", "patches"), ("muon", "patches, ahead")),
+        (("muon", "patches, before"), ("muon", "patches")),
         (("muon", "axes"), ("muon", "plain")),
         (("muon", "axes"), ("muon", "patches")),
     )

@@ -81,6 +81,7 @@ class Photographs(Study):
         return replace(
             paper,
             max_side=self.max_side,
+            grouping="patches",
             patch_size=None,  # what comes nearest to the paper's number of patches
             max_num_iterations=self.max_num_iterations,
             steps_per_log=10,
