@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from iga_nerfstudio import InductiveGradientAdjuster, Patches
+from iga_nerfstudio import Axes, AxesAdjuster
 from iga_nerfstudio.networks import FrequencyEncoding
 from iga_nerfstudio.scenes import circle_cameras, render_view
 
@@ -40,7 +40,7 @@ def fit(image: torch.Tensor, steps: int, enabled: bool) -> torch.Tensor:
     network = nn.Sequential(encoding, *layers)
     optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [int(0.3 * steps)], gamma=0.1)
-    adjuster = InductiveGradientAdjuster(network, Patches((height, width), patch_size=8), end=20, enabled=enabled)
+    adjuster = AxesAdjuster(network, Axes((height, width)), end=20, enabled=enabled)
     for _ in range(steps):
         optimiser.zero_grad()
         prediction = network(coordinates)
