@@ -112,6 +112,7 @@ class Options(Study):
         config = ImageConfig(
             data=self.data,
             max_side=self.max_side,
+            grouping="patches",
             max_num_iterations=self.max_num_iterations,
             steps_per_eval=self.max_num_iterations,
             network=NetworkConfig(network, self.hidden_dim),
