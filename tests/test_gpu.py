@@ -105,11 +105,11 @@ def test_replayed_kernels_are_those_of_the_weights_as_they_are(caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("kind", ["adam", "muon"])
-def test_an_image_is_learned_sooner(kind: str) -> None:
+@pytest.mark.parametrize("grouping", [{"patch_size": 4}, {"grouping": "axes"}])
+def test_an_image_is_learned_sooner(kind: str, grouping: dict) -> None:
     network = NetworkConfig("pe", hidden_dim=64, hidden_layers=3)
-    settings = ImageConfig(
-        max_num_iterations=300, patch_size=4, network=network, optimizer=OptimizerConfig(kind=kind), machine=CUDA
-    )
+    optimizer = OptimizerConfig(kind=kind)
+    settings = ImageConfig(max_num_iterations=300, network=network, optimizer=optimizer, machine=CUDA, **grouping)
     plain = replace(settings, adjustment=TaskAdjustmentConfig(enabled=False))
     fits = [fit_image(picture(48, 64), config) for config in (settings, plain)]
     assert fits[0].metrics["psnr"] > fits[1].metrics["psnr"] > 15

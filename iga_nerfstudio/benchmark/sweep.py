@@ -172,7 +172,7 @@ def train_all(
 def _came_of(training: Training, record: dict[str, Any]) -> Outcome:
     numbers = {"diverged": record["diverged"]} if record["outcome"] is None else record["outcome"]
     # Its own labels: of two trainings that are the same one is run.
-    return dict(training.labels) | numbers | {"key": record["key"], "provenance": record["provenance"]}
+    return numbers | dict(training.labels) | {"key": record["key"], "provenance": record["provenance"]}
 
 
 def _one_by_one(trainings: Sequence[tuple[str, Training, Path]]) -> Iterator[dict[str, Any]]:
