@@ -23,7 +23,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.utils.writer import TensorboardWriter
 
 from iga_nerfstudio.allocator import reuse_host_memory
-from iga_nerfstudio.arguments import name_of_folder, positive_rate, whole_number
+from iga_nerfstudio.arguments import expand_homes, name_of_folder, positive_rate, whole_number
 from iga_nerfstudio.curves import tolerant
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
@@ -57,6 +57,7 @@ class IGATrainerConfig(TrainerConfig):
     """Viewer configuration."""
 
     def __post_init__(self) -> None:
+        expand_homes(self)
         if self.load_config is not None and sys.argv[1:2] == [self.method_name]:
             vars(self).update(vars(_with_options(self.load_config, self.method_name, sys.argv[2:])))
 
