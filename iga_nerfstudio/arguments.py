@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 
 def integer(name: str, value: int) -> int:
@@ -84,3 +87,15 @@ def name_of_folder(name: str, value: str) -> str:
             "elsewhere."
         )
     return value
+
+
+def expand_homes(settings: Any) -> None:
+    """Read ``~`` in the paths of settings as people mean it where no shell has: in ``--data=~/photo.png``, and in YAML.
+
+    Args:
+        settings: A dataclass's object, whose own paths are changed.
+    """
+    for one in fields(settings):
+        value = getattr(settings, one.name)
+        if isinstance(value, Path):
+            setattr(settings, one.name, Path(os.path.expanduser(value)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +35,14 @@ def test_a_reader_who_leaves_is_no_mistake(monkeypatch: pytest.MonkeyPatch, line
         with pytest.raises(SystemExit) as ended:
             show_help(lines)
     assert ended.value.code == 1
+
+
+def test_nor_is_it_one_of_nerfstudio_s_commands() -> None:
+    script = "import sys; sys.argv[0] = 'ns-train'; import iga_nerfstudio.nerf\nwhile True: print('step')"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.profiler import record_function
 
 from iga_nerfstudio.adjustment.choice import Choice
@@ -29,6 +29,7 @@ from iga_nerfstudio.adjustment.limits import (
     require_enough_groups,
     require_fitting_shapes,
     require_kernel_fits,
+    require_prediction_of,
     validate_refresh_interval,
 )
 from iga_nerfstudio.adjustment.processes import ProcessRows, num_processes
@@ -113,7 +114,8 @@ class InductiveGradientAdjuster:
 
     Args:
         network: The coordinate network being trained, called as ``network(*inputs)``. Of a network that is wrapped in
-            DistributedDataParallel, the module inside.
+            DistributedDataParallel or DataParallel, or compiled, the module inside. A prediction of another one is
+            refused: a copy's, or one by weights of its own (``torch.func.functional_call``).
         grouping: How a batch's rows form groups.
         end: Last balanced eigenvalue, counted from 1. Larger values act more strongly; 0 is plain training.
         start: First balanced eigenvalue.
@@ -191,9 +193,14 @@ class InductiveGradientAdjuster:
                 f"Unknown eigen method {eigen_method!r}. Choose one of {', '.join(get_args(EigenMethod))}."
             )
         validate_refresh_interval(refresh_interval)
-        if isinstance(network, DistributedDataParallel):
+        if isinstance(network, DistributedDataParallel | DataParallel):
             raise ValueError(
-                "The network is wrapped in DistributedDataParallel. Pass the module inside: network.module."
+                f"The network is wrapped in {type(network).__name__}. Pass the module inside: network.module."
+            )
+        if isinstance(network, torch.jit.ScriptModule):
+            raise ValueError(
+                "The network is compiled by torch.jit, and compiled code runs no hooks. Pass the module that it was "
+                "made of; predictions may come from the compiled one."
             )
         if hasattr(network, "_orig_mod"):
             raise ValueError(
@@ -303,8 +310,8 @@ class InductiveGradientAdjuster:
             The prediction, unchanged in value.
 
         Raises:
-            ValueError: If the batch does not fit the grouping, shapes do not fit one another, or target or scores are
-                needed and missing.
+            ValueError: If the batch does not fit the grouping, shapes do not fit one another, target or scores are
+                needed and missing, or the prediction is not this network's or within a transform of torch.func.
             UnsupportedNetworkError: If the kernel of this network cannot be computed layer by layer, or its rows
                 influence each other.
         """
@@ -341,12 +348,15 @@ class InductiveGradientAdjuster:
         """
         rows = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
         require_fitting_shapes(prediction, rows, target, scores)
+        require_prediction_of(self.network, prediction)
         if self.representative in (*BY_RESIDUAL, "previous_residual") and scores is None:
             if target is None:
                 raise ValueError(
                     f"Representative {self.representative!r} needs the target: pass adjuster(prediction, inputs, "
                     "target)."
                 )
+            # Not of booleans: torch subtracts none.
+            target = target.to(prediction.dtype) if target.dtype == torch.bool else target
             scores = (prediction.detach() - target).abs().square().sum(-1)
         grouping = grouping or self.grouping
         size, device = (grouping.num_groups(len(prediction)), grouping.group_size), prediction.device

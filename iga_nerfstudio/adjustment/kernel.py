@@ -154,9 +154,10 @@ def per_sample_entk(
                     return _scalars(outputs, alone[0], readout, share[None]).sum()
 
                 chunk = tuple(x[first : first + step] for x in rows)
-                per_sample = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")(
-                    chosen, chunk, shares[first : first + step]
-                )
+                with _what_has_no_rows():
+                    per_sample = vmap(grad(scalar), in_dims=(None, 0, 0), randomness="error")(
+                        chosen, chunk, shares[first : first + step]
+                    )
                 return torch.cat([_real(g).reshape(len(g), -1) for g in per_sample.values()], dim=1).to(kernel.dtype)
 
             for i in range(0, n, step):
@@ -171,6 +172,21 @@ def per_sample_entk(
     if check:
         check_rows(kernel, network, rows, readout, shares, together=True)
     return kernel
+
+
+@contextmanager
+def _what_has_no_rows() -> Iterator[None]:
+    """Say of what torch.func cannot take row by row that the network is why."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UnsupportedNetworkError(
+            f"torch.func cannot differentiate the network row by row: {str(error).splitlines()[0]} What goes by values "
+            "(if, .item(), assert), derives within forward, draws numbers or is compiled by torch.jit is to be left "
+            "out of it."
+        ) from error
 
 
 @dataclass
@@ -522,6 +538,13 @@ def check_rows(
     scale = max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny)
     difference = (got - expected).abs().max().item() / scale
     if difference > CHECK_TOLERANCE:
+        hooked = [name for name, p in network.named_parameters() if p.requires_grad and p._backward_hooks]
+        if hooked:
+            raise UnsupportedNetworkError(
+                f"The kernel disagrees with autograd on single rows (relative difference {difference:.2g}), and "
+                f"gradients of {', '.join(hooked)} go through hooks. One that changes them makes another kernel: mask "
+                "or clip the parameters' .grad after backward instead."
+            )
         if together:
             raise UnsupportedNetworkError(
                 "The kernel of rows that are each alone disagrees with autograd on rows among all others (relative "

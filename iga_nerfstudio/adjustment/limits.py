@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment.transform import BalanceRule, eigenpairs_needed, require_whole_numbers
 
@@ -101,6 +101,42 @@ def require_fitting_shapes(
                 f"Inputs must have shape ({count}, d), as many rows as the prediction {tuple(prediction.shape)}, got "
                 f"{tuple(x.shape)}."
             )
+
+
+def require_prediction_of(network: nn.Module, prediction: Tensor) -> None:
+    """Refuse what another network has predicted: the kernel would be of weights that its loss does not train.
+
+    Args:
+        network: What the kernel is of.
+        prediction: What the loss is of, ``(N, C)``; without a graph it trains nothing, and is not looked at.
+
+    Raises:
+        ValueError: If no parameter of the network that is trained has a part in it, or torch.func is at work, under
+            which no kernel can be computed.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if torch._C._functorch.is_functorch_wrapped_tensor(prediction):
+        raise ValueError(
+            "The prediction is within a transform of torch.func (grad, vmap, ...), where no kernel can be computed. "
+            "Call the adjuster in a loss that loss.backward() or torch.autograd.grad differentiates."
+        )
+    trained = {id(parameter) for parameter in network.parameters() if parameter.requires_grad}
+    if prediction.grad_fn is None or not trained:
+        return
+    waiting, seen = [prediction.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        # Of what torch.utils.checkpoint computes anew (use_reentrant=True) the graph shows the inputs alone.
+        if id(getattr(node, "variable", None)) in trained or "Checkpoint" in node.name():
+            return
+        seen.add(node)
+        waiting += [following for following, _ in node.next_functions if following and following not in seen]
+    raise ValueError(
+        "The prediction is not made by the adjuster's network: none of its trained parameters has a part in it. Make "
+        "the adjuster of the network that is trained, and anew where that one is replaced (by a copy, or one that was "
+        "loaded)."
+    )
 
 
 def require_kernel_fits(num_groups: int, device: torch.device) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+# The switches are the process's: of threads that change them in turns, one would put back what another had set.
+_SWITCHES = threading.RLock()
 
 
 @contextmanager
@@ -18,7 +22,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     Args:
         device: Where the block computes; autocast is switched off for that kind of device.
     """
-    with _without_tf32(), torch.autocast(device_type=device.type, enabled=False):
+    with _SWITCHES, _without_tf32(), torch.autocast(device_type=device.type, enabled=False):
         yield
 
 

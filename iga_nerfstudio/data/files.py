@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# What a clone without Git LFS has in the place of a large file.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
 
 def require_file(path: Path) -> None:
     """Refuse what is no file with something in it.
@@ -15,18 +18,22 @@ def require_file(path: Path) -> None:
         path: The file.
 
     Raises:
-        ValueError: If it is missing, a folder, empty, or out of reach.
+        ValueError: If it is missing, a folder, empty, out of reach, or Git LFS has only left its pointer.
     """
     if path.is_dir():
         raise ValueError(f"{path} is a folder. Pass the path of a file.")
     try:
         size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist. Check the path.") from None
     except OSError as error:
         raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from error
     if size == 0:
         raise ValueError(f"{path} is empty (0 bytes). Copy or download it again.")
+    if start == _LFS_POINTER:
+        raise ValueError(f"{path} is what Git LFS leaves in the place of a file. Fetch the file itself: git lfs pull.")
 
 
 def require_ending(path: Path, endings: tuple[str, ...]) -> None:
@@ -58,17 +65,18 @@ def read_file(path: Path) -> bytes:
         raise ValueError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
-def as_text(content: bytes) -> str:
+def as_text(content: bytes, errors: str = "replace") -> str:
     """Text of a file whose words are plain ASCII, whatever its names and comments are.
 
     Args:
         content: The file, in UTF-16 if its byte order mark says so.
+        errors: What becomes of bytes that are no text, as of ``bytes.decode``.
 
     Returns:
-        The text with lines that end in a line feed. Bytes that are no UTF-8 are replaced.
+        The text with lines that end in a line feed.
     """
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
+    text = content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors=errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iga_nerfstudio.arguments import whole_number
-from iga_nerfstudio.data.files import read_file, told_in_one_line
+from iga_nerfstudio.data.files import as_text, read_file, told_in_one_line
 from iga_nerfstudio.data.samples import MAX_CHANNELS, Samples, count_bad
 from iga_nerfstudio.files import write_text
 
@@ -20,6 +21,9 @@ TEXT_ENDINGS = (".csv", ".tsv", ".txt")
 _SNIFFED_LINES = 20
 # A position may be this far from where even spacing puts it, in steps: files hold rounded positions.
 _SPACING_TOLERANCE = 0.05
+
+
+_DATE_OR_TIME = re.compile(r"\d+[-/:.]\d+[-/:.]\d+")
 
 
 class _Table(NamedTuple):
@@ -63,10 +67,10 @@ def write_table(path: Path, axis: NDArray[np.float64], values: NDArray[Any]) -> 
 
 def _parse(content: bytes, path: Path) -> _Table:
     try:
-        text = content.decode("utf-8-sig")
+        text = as_text(content, errors="strict")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as CSV in UTF-8.") from error
-    numbered = [(number, line.strip(" \r")) for number, line in enumerate(text.split("\n"), start=1)]
+    numbered = [(number, line.strip(" ")) for number, line in enumerate(text.split("\n"), start=1)]
     numbered = [(number, line) for number, line in numbered if line.strip() and not line.startswith("#")]
     if not numbered:
         raise ValueError(f"{path} holds no numbers, only empty lines and comments.")
@@ -75,6 +79,8 @@ def _parse(content: bytes, path: Path) -> _Table:
         rows = [_fields(line, delimiter) for _, line in numbered]
     except csv.Error as error:
         raise ValueError(f"{path} is no table of numbers: {error}. Save it as CSV.") from error
+    if len(rows[0]) > 1 and not any(row[-1] for row in rows):
+        rows = [row[:-1] for row in rows]  # a delimiter at the end of every line
     lines = [number for number, _ in numbered]
     names = rows[0] if not any(_is_number(field) for field in rows[0]) else []
     if names:
@@ -120,7 +126,13 @@ def _parsed(rows: list[list[str]], lines: list[int], path: Path) -> NDArray[np.f
         bad, line = next(
             (field, line) for row, line in zip(rows, lines, strict=True) for field in row if not _is_number(field)
         )
-    hint = "Use a decimal point." if _is_number(bad.replace(",", ".")) else "Correct or remove the line."
+    hint = "Correct or remove the line."
+    if _is_number(bad.replace(",", ".")):
+        hint = "Use a decimal point."
+    elif _DATE_OR_TIME.match(bad):
+        hint = "Write dates and times as numbers, seconds for example."
+    elif not any(_is_number(field) for field in rows[lines.index(line)]):
+        hint = "Only the first line may hold names; begin other lines of words with #."
     raise ValueError(f"{path}, line {line}: {bad!r} is not a number. {hint}")
 
 

@@ -90,7 +90,7 @@ def read_voxels(path: Path, target: ShapeTarget) -> VoxelGrid:
     """Read a grid of voxels.
 
     Args:
-        path: ``.npy``; ``.npz`` with one array; or ``.mat`` of any version with one three-dimensional array. Of
+        path: ``.npy``; or ``.npz``, or ``.mat`` of any version, with one three-dimensional array. Of
             several arrays the one that is named after the target is read, ``occupancy`` or ``sdf``, or else
             ``voxels``.
         target: What the values are; see :func:`as_voxel_grid` for what is read.
@@ -209,7 +209,9 @@ def _read_numpy(path: Path, target: ShapeTarget) -> np.ndarray:
         if isinstance(content, np.ndarray):
             return content
         with content as archive:
-            return archive[_choose(archive.files, target, path, "array")]
+            # Beside others that say where the grid is.
+            grids = [name for name in archive.files if _is_grid(_shape_within(archive, name))]
+            return archive[_choose(grids or archive.files, target, path, "array")]
     except _UnclearChoiceError:
         raise
     except Exception as error:  # NumPy raises whatever a damaged file makes it stumble over
@@ -219,6 +221,17 @@ def _read_numpy(path: Path, target: ShapeTarget) -> np.ndarray:
                 "Save a plain array of numbers."
             ) from error
         raise ValueError(f"Cannot read {path} as an array ({error}). Download or save it again.") from error
+
+
+def _shape_within(archive: np.lib.npyio.NpzFile, name: str) -> tuple[int, ...]:
+    """The shape of an array of an archive, which is not read for it; of what is no array, that of none."""
+    if f"{name}.npy" not in archive.zip.namelist():
+        return ()
+    with archive.zip.open(f"{name}.npy") as file:
+        is_first = np.lib.format.read_magic(file) == (1, 0)
+        read_header = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read_header(file)[0]
+        return shape
 
 
 def _read_mat(path: Path, target: ShapeTarget) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from iga_nerfstudio.data.files import require_file
 from iga_nerfstudio.files import write_whole
 
 _T = TypeVar("_T")
@@ -25,7 +26,7 @@ _T = TypeVar("_T")
 _ENDINGS = tuple(
     spelling
     for ending in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif")
-    for spelling in (ending, ending.upper())
+    for spelling in (ending, ending.upper(), ending.title())
 )
 # The modes of Pillow that nerfstudio's InputDataset turns into the right colours.
 _READ_BY_NERFSTUDIO = ("L", "RGB", "RGBA")
@@ -50,16 +51,19 @@ def find_image(folder: Path, file_path: str) -> Path | None:
 
     Args:
         folder: The scene's folder.
-        file_path: Relative to it or absolute, with slashes or backslashes, with or without its ending. An absolute
-            path of another machine is looked for in the folder, by as many of its last parts as can be found.
+        file_path: Relative to it or absolute, with slashes or backslashes, with or without its ending, in small letters
+            or capitals. An absolute path of another machine is looked for in the folder, by as many of its last parts
+            as can be found.
 
     Returns:
         The file, or None if there is none.
     """
     for place in _places(folder, file_path.replace("\\", "/")):
-        for ending in ("", *_ENDINGS):
-            if os.path.isfile(place + ending):
-                return Path(place + ending)
+        bare, own = os.path.splitext(place)
+        respelled = (bare + ending for ending in _ENDINGS if ending.lower() == own.lower())
+        for candidate in chain([place], respelled, (place + ending for ending in _ENDINGS)):
+            if os.path.isfile(candidate):
+                return Path(candidate)
     return None
 
 
@@ -87,7 +91,7 @@ def read_headers(paths: list[Path]) -> dict[Path, ImageHeader]:
         Their headers.
 
     Raises:
-        ValueError: If one is truncated or no image.
+        ValueError: If one is empty, truncated or no image.
     """
     return _of_each(_read_header, list(dict.fromkeys(paths)))
 
@@ -101,6 +105,7 @@ def _of_each(function: Callable[[Path], _T], paths: list[Path]) -> dict[Path, _T
 
 
 def _read_header(path: Path) -> ImageHeader:
+    require_file(path)
     try:
         with path.open("rb") as file:
             start = file.read(_START)

@@ -11,6 +11,7 @@ import sys
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from nerfstudio.utils.writer import TensorboardWriter
 
 from iga_nerfstudio.allocator import reuse_host_memory
-from iga_nerfstudio.arguments import name_of_folder, positive_rate, whole_number
+from iga_nerfstudio.arguments import expand_homes, name_of_folder, positive_rate, whole_number
 from iga_nerfstudio.curves import tolerant
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.divergence import require_finite_loss, require_finite_weights
@@ -57,7 +58,8 @@ class IGATrainerConfig(TrainerConfig):
     """Viewer configuration."""
 
     def __post_init__(self) -> None:
-        if self.load_config is not None and sys.argv[1:2] == [self.method_name]:
+        expand_homes(self)
+        if self.load_config is not None and _is_trained_by_this_command(self.method_name):
             vars(self).update(vars(_with_options(self.load_config, self.method_name, sys.argv[2:])))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -75,9 +77,9 @@ class IGATrainerConfig(TrainerConfig):
         super().set_experiment_name()
 
     def get_base_dir(self) -> Path:
-        """As nerfstudio's; to a command that reads a run, the folder that it is in now: its settings are of then."""
-        if sys.argv[1:2] != [self.method_name]:  # not ns-train
-            for path in _option_values(sys.argv, "--load-config")[-1:]:
+        """As nerfstudio's; to what reads a run, the folder that it is in now: its settings are of then."""
+        if not _is_trained_by_this_command(self.method_name):
+            for path in [*_option_values(sys.argv, "--load-config"), *_read_by_eval_setup()][-1:]:
                 if (Path(path).parent / self.relative_model_dir).is_dir():
                     return Path(path).parent
         return super().get_base_dir()
@@ -184,7 +186,7 @@ class IGATrainer(Trainer):
         """Take the steps that are left of ``max_num_iterations``.
 
         The first Ctrl-C or SIGTERM ends the loop after the step that is under way: the state is saved, and the process
-        exits with status 130.
+        exits with status 130. One whose output nobody reads any longer saves and exits, too.
 
         Raises:
             ValueError: If no step is left.
@@ -208,6 +210,11 @@ class IGATrainer(Trainer):
         try:
             with stop_on_signals() as self._interrupted:
                 super().train()
+        except BrokenPipeError:
+            # Who read what is printed has left (| head), which is no reason to lose the steps.
+            if self.last_step >= self._start_step:
+                self.save_checkpoint(self.last_step)
+            raise
         finally:
             self.config.max_num_iterations = total
 
@@ -447,6 +454,11 @@ def _require_same_data(config: IGATrainerConfig, folder: Path) -> None:
         )
 
 
+def _is_trained_by_this_command(method: str | None) -> bool:
+    """Whether the command is ns-train with a method, whose name may be typed with underscores, as options may."""
+    return [word.replace("_", "-") for word in sys.argv[1:2]] == [method]
+
+
 def _option_values(words: list[str], name: str) -> list[str]:
     """The values that a command line gives an option, written ``--a-b value``, ``--a_b value`` or ``--a-b=value``."""
     values = []
@@ -455,6 +467,16 @@ def _option_values(words: list[str], name: str) -> list[str]:
         if option.replace("_", "-") == name:
             values.append(value if equals else following)
     return values
+
+
+def _read_by_eval_setup() -> list[str]:
+    """The file that nerfstudio's ``eval_setup`` is called with, if it is: by commands, and by people's own code."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "eval_setup":  # its module imports this one
+            return [str(frame.f_locals["config_path"])]
+        frame = frame.f_back
+    return []
 
 
 def _without_option(words: list[str], name: str) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from iga_nerfstudio.arguments import expand_homes
 from iga_nerfstudio.data.kinds import PaperSignal, ShapeTarget
 from iga_nerfstudio.settings import AdjustmentSettings, NetworkConfig
 
@@ -116,6 +117,9 @@ class TaskConfig:
     """The learning rate's schedule."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """Device, seed, precision, memory."""
+
+    def __post_init__(self) -> None:
+        expand_homes(self)
 
     def name_of_data(self) -> str:
         """What to call an experiment that has no name of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -48,7 +49,7 @@ def read_preset(name_or_path: str, kind: type[AnyTask]) -> AnyTask:
     Raises:
         ValueError: If there is no such preset, or it does not fit the task.
     """
-    path = Path(name_or_path)
+    path = Path(os.path.expanduser(name_or_path))
     if path.suffix not in (".yaml", ".yml"):
         packaged = recipe_folder() / f"{name_or_path}.yaml"
         if not packaged.is_file():
@@ -57,9 +58,10 @@ def read_preset(name_or_path: str, kind: type[AnyTask]) -> AnyTask:
             )
         return from_yaml(packaged.read_text(encoding="utf-8"), name_or_path, kind)
     try:
-        return from_yaml(path.read_text(encoding="utf-8"), name_or_path, kind)
+        return from_yaml(path.read_bytes(), name_or_path, kind)
     except OSError as error:
-        raise ValueError(f"The preset {path} cannot be read: {error.strerror}.") from error
+        hint = f" The package's own has no ending: --config {path.stem}." if path.stem in preset_names() else ""
+        raise ValueError(f"The preset {path} cannot be read: {error.strerror}.{hint}") from error
 
 
 def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
@@ -74,7 +76,7 @@ def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
     """
     path = folder / CONFIG_FILE
     try:
-        return from_yaml(path.read_text(encoding="utf-8"), str(path), kind, earlier_values(kind))
+        return from_yaml(path.read_bytes(), str(path), kind, earlier_values(kind))
     except OSError as error:
         raise ValueError(
             f"{folder} holds no run to continue: its {CONFIG_FILE} cannot be read ({error.strerror}). Give --load-dir "
@@ -82,11 +84,11 @@ def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
         ) from error
 
 
-def from_yaml(text: str, name: str, kind: type[AnyTask], instead: Mapping[str, Any] | None = None) -> AnyTask:
+def from_yaml(text: str | bytes, name: str, kind: type[AnyTask], instead: Mapping[str, Any] | None = None) -> AnyTask:
     """Settings from YAML.
 
     Args:
-        text: A mapping of options, nested as on the command line, with underscores.
+        text: A mapping of options, nested as on the command line, with underscores; bytes in UTF-8 or UTF-16.
         name: What to call it in messages.
         kind: The task's settings.
         instead: What takes the place of defaults.

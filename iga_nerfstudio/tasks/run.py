@@ -77,9 +77,12 @@ def require_same_data(config: AnyTask, begun: AnyTask) -> None:
         begun: The run's own.
 
     Raises:
-        ValueError: If both name a file and the files differ.
+        ValueError: If both name a file and the files differ, or the run's own is not there and no other is named.
     """
     given, own = config.data, begun.data
+    if own is not None and given == own and not own.exists():
+        seen_from = "" if own.is_absolute() else f" seen from here, {Path.cwd()}"
+        raise ValueError(f"The run in {config.load_dir} is of {own}, which is not there{seen_from}. Name it by --data.")
     if given is None or own is None or not (given.is_file() and own.is_file()):
         return
     if not filecmp.cmp(given, own, shallow=False):

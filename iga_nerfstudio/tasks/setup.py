@@ -25,21 +25,27 @@ GROUPS_PER_EIGENVALUE, MOST_EIGENVALUES = 19, 25
 CELLS_PER_EIGENVALUE, MOST_EIGENVALUES_OF_AXIS = 6, 20
 # Activations of a layer that are held at once: 131,072 points of 256 units each, and four times as many on a GPU.
 NUMBERS_PER_LAYER, NUMBERS_PER_LAYER_GPU = 1 << 25, 1 << 27
+# Settings that count something, of all tasks and of some.
+_COUNTS = (
+    *("max_num_iterations", "num_epochs", "steps_per_log", "steps_per_eval", "steps_per_save"),
+    *("patch_size", "patches_per_batch", "interval_size", "num_samples", "group_size", "groups_per_batch"),
+)
 # Points that the curve of the loss has at least, in runs of that many steps.
 LEAST_CURVE_POINTS = 50
 
 
 def validate(config: TaskConfig) -> None:
-    """Check the settings of the loop.
+    """Check the settings of the loop, and what is counted of the data.
 
     Raises:
         ValueError: If one is out of range.
     """
-    counts = {name: getattr(config, name) for name in ("max_num_iterations", "steps_per_log", "steps_per_eval")}
-    counts |= {"steps_per_save": config.steps_per_save, "machine.points_per_chunk": chunk_size(config)}
-    for name, value in counts.items():
+    counts = {name: getattr(config, name, None) for name in _COUNTS}
+    for name, value in (counts | {"machine.points_per_chunk": chunk_size(config)}).items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
+    if not -(1 << 63) <= config.machine.seed < 1 << 64:  # torch's
+        raise ValueError(f"machine.seed must lie between {-(1 << 63)} and {(1 << 64) - 1}, got {config.machine.seed}.")
     if config.network.batch_norm and config.adjustment.enabled:
         raise ValueError(
             "Batch normalisation couples all points of a batch, so there is no kernel to adjust by. Train it plain: "

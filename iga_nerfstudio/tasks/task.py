@@ -16,7 +16,7 @@ from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.samples import Batches
-from iga_nerfstudio.tasks.setup import choose_device
+from iga_nerfstudio.tasks.setup import choose_device, validate
 from iga_nerfstudio.tasks.trainer import Record, Trainer, Watcher
 
 AnyConfig = TypeVar("AnyConfig", bound=TaskConfig)
@@ -42,6 +42,7 @@ class Task(ABC, Generic[AnyConfig]):
     batches: Batches
 
     def __init__(self, config: AnyConfig) -> None:
+        validate(config)
         self.config = config
         self.device = choose_device(config.machine)
 

@@ -27,7 +27,6 @@ from iga_nerfstudio.tasks.setup import (
     chunk_size,
     initial_network,
     steps_between_points,
-    validate,
 )
 from iga_nerfstudio.tasks.step import accumulate_gradient
 
@@ -93,7 +92,6 @@ class Trainer:
         checkpoints: Checkpoints | None = None,
         watchers: tuple[Watcher, ...] = (),
     ) -> None:
-        validate(config)
         self.config = config
         self.sizes = sizes
         self.network = initial_network(config, sizes)

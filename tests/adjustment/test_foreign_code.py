@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils.checkpoint import checkpoint
 
 from iga_nerfstudio import (
     InductiveGradientAdjuster,
@@ -661,3 +665,142 @@ def test_what_is_no_tensor_is_named(arguments: Callable[..., Any], message: str)
     for function in (layerwise_entk, per_sample_entk):
         with pytest.raises(ValueError, match=r"Inputs must be .*got dict"):
             function(network, {"x": x})
+
+
+def fast_weights(network: nn.Module, x: Tensor) -> Tensor:
+    """As in meta-learning: a prediction by weights that are not the module's own."""
+    return functional_call(
+        network, {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}, x
+    )
+
+
+@pytest.mark.parametrize("kernel", ["layerwise", "per_sample"])
+@pytest.mark.parametrize("predict", [fast_weights, lambda network, x: copy.deepcopy(network)(x)])
+def test_a_prediction_by_other_weights_than_the_network_s_is_refused(
+    predict: Callable[[nn.Module, Tensor], Tensor], kernel: str
+) -> None:
+    network = mlp().double()
+    x, y = data()
+    adjuster = adjuster_of(network, kernel=kernel)
+    adjuster(network(x), x, y)
+    with pytest.raises(ValueError, match="not made by the adjuster's network"):
+        adjuster(predict(network, x), x, y)
+
+
+@pytest.mark.parametrize(
+    "predict",
+    [
+        lambda network, x: functional_call(network, dict(network.named_parameters()), x),
+        lambda network, x: torch.jit.trace(network, x)(x),
+        lambda network, x: nn.DataParallel(network)(x),
+        lambda network, x: checkpoint(network, x, use_reentrant=False),
+        lambda network, x: checkpoint(network, x.clone().requires_grad_(), use_reentrant=True),
+        lambda network, x: network(x) + nn.Linear(2, 3).double()(x),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:`torch.jit:FutureWarning")
+def test_a_prediction_by_way_of_something_else_is_the_network_s(predict: Callable[[nn.Module, Tensor], Tensor]) -> None:
+    network = mlp().double()
+    x, y = data()
+    gradient(network, predict(network, x), y, x)
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        lambda network, loss, x: grad(lambda p: loss(functional_call(network, p, x)))(dict(network.named_parameters())),
+        lambda network, loss, x: vmap(lambda inputs: loss(network(inputs)))(torch.stack([x, x])),
+    ],
+)
+def test_transforms_of_torch_func_are_refused(transformed: Callable[..., Any]) -> None:
+    network = mlp().double()
+    x, y = data()
+    adjuster = adjuster_of(network)
+    with pytest.raises(ValueError, match=r"within a transform of torch\.func"):
+        transformed(network, lambda prediction: (adjuster(prediction, x, y) - y).square().mean(), x)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "message"),
+    [(nn.DataParallel, r"wrapped in DataParallel.*network\.module"), (torch.jit.script, "compiled by torch.jit")],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:`torch.jit:FutureWarning")
+def test_wrapped_networks_name_the_module_inside(wrap: Callable[[nn.Module], nn.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        adjuster_of(wrap(mlp()))
+
+
+@pytest.mark.parametrize("kernel", ["layerwise", "per_sample"])
+@pytest.mark.parametrize("changes", [True, False])
+def test_hooks_that_change_gradients_of_parameters_are_named(changes: bool, kernel: str) -> None:
+    network = mlp().double()
+    x, y = data()
+    network[2].weight.register_hook(lambda g: g * (torch.arange(12) > 5) if changes else None)
+    if not changes:
+        gradient(network, network(x), y, x, kernel=kernel)
+        return
+    with pytest.raises(UnsupportedNetworkError, match=r"gradients of 2\.weight go through hooks"):
+        gradient(network, network(x), y, x, kernel=kernel)
+
+
+class GoesByValues(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.abs().max() > 1:
+            raise ValueError(f"Expected inputs in [-1, 1], got {x.abs().max()}.")
+        return self.body(x)
+
+
+class WithSlopes(nn.Module):
+    """As NeuS': colours of a surface's normals, which are derivatives of a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.surface, self.colour = mlp(1), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        (slopes,) = torch.autograd.grad(self.surface(x).sum(), x, create_graph=True)
+        return self.colour(slopes)
+
+
+@pytest.mark.parametrize("kind", [GoesByValues, WithSlopes])
+def test_what_cannot_be_differentiated_row_by_row_is_told(kind: type[nn.Module]) -> None:
+    network = kind().double()
+    x, y = data()
+    with pytest.raises(
+        UnsupportedNetworkError, match=r"torch\.func cannot differentiate the network row by row: .*left"
+    ):
+        gradient(network, network(x), y, x, kernel="per_sample")
+
+
+def test_booleans_are_a_target_for_the_choice_of_representatives() -> None:
+    network = mlp(1).double()
+    x, y = data(1)
+    chosen = [adjuster_of(network, representative="largest_residual") for _ in range(2)]
+    for adjuster, target in zip(chosen, (y > 0.5, (y > 0.5).double()), strict=True):
+        adjuster(network(x), x, target)
+    assert torch.equal(*(adjuster.diagnostics.eigenvalues for adjuster in chosen))
+
+
+def test_threads_put_the_precision_back_that_was_chosen() -> None:
+    def train() -> None:
+        network = mlp().double()
+        x, y = data()
+        adjuster = adjuster_of(network)
+        for _ in range(20):
+            adjuster(network(x), x, y)
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        threads = [threading.Thread(target=train) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")

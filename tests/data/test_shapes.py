@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -446,10 +447,18 @@ class TestReadVoxels:
         with pytest.raises(ValueError, match=r"grid\.\w+ holds several arrays: first, second\. Save the grid alone"):
             read_voxels(path, "occupancy")
 
-    @pytest.mark.parametrize("write", [write_mat, write_mat_7_3])
-    def test_arrays_of_two_axes_in_mat_files_are_passed_over(self, tmp_path: Path, write: Writer) -> None:
-        write(tmp_path / "grid.mat", {"scale": np.ones((1, 1)), "grid": OCCUPANCY})
-        assert_array_equal(read_voxels(tmp_path / "grid.mat", "occupancy").values, OCCUPANCY)
+    @CONTAINERS
+    def test_arrays_that_are_no_grids_are_passed_over(self, tmp_path: Path, ending: str, write: Writer) -> None:
+        path = tmp_path / f"grid.{ending}"
+        write(path, {"scale": np.ones((1, 1)), "grid": OCCUPANCY, "origin": np.zeros((3, 1))})
+        assert_array_equal(read_voxels(path, "occupancy").values, OCCUPANCY)
+
+    def test_what_else_an_npz_file_may_hold(self, tmp_path: Path) -> None:
+        path = tmp_path / "grid.npz"
+        np.savez(path, unit="mm", grid=OCCUPANCY, spacing=0.1, notes=np.array([None]))
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("README.txt", "by hand")
+        assert_array_equal(read_voxels(path, "occupancy").values, OCCUPANCY)
 
     @pytest.mark.parametrize("write", [write_mat, write_mat_7_3])
     def test_mat_files_without_a_grid(self, tmp_path: Path, write: Writer) -> None:

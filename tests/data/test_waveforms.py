@@ -173,9 +173,13 @@ class TestText:
             "time (s),sound level\n0,1\n0.5,2\n1,4\n",
             '\ufeff"time; s";"level"\n0;1\n0.5;2\n1;4\n',
             "0,1e0\n5e-1,+2\n1.0,4\n",
+            "t,level\r0,1\r0.5,2\r1,4\r",
+            "t;level;\n0;1;\n0.5;2;\n1;4;\n",
+            "0,1,\n0.5,2,\n1,4,\n",
+            "t\tlevel in µV\r\n0\t1\r\n0.5\t2\r\n1\t4\r\n".encode("utf-16"),
         ],
     )
-    def test_two_columns(self, tmp_path: Path, text: str) -> None:
+    def test_two_columns(self, tmp_path: Path, text: str | bytes) -> None:
         signal = read_waveform(put(tmp_path / "a.csv", text))
         assert_array_equal(signal.values, np.float32([[1], [2], [4]]))
         assert (signal.sample_rate, signal.start, signal.unit) == (2.0, 0.0, "")
@@ -251,7 +255,17 @@ class TestText:
             ("0,1\nnan,2\n2,3\n", r"1 positions in the first column of .*a\.csv are NaN"),
             ("1\nnan\ninf\n", r"2 of the 3 values of .*a\.csv are NaN"),
             (",".join("0" * 18) + "\n" + ",".join("1" * 18), "has 18 columns, but at most 16 beside the positions"),
-            (b"\xff\xfe0\x00\n\x001\x00", r"a\.csv is no text in UTF-8"),
+            (b"\xff\xfe0\x00\n\x001", r"a\.csv is no text in UTF-8"),
+            ("t,µV\n0,1\n1,2\n".encode("latin-1"), r"a\.csv is no text in UTF-8"),
+            ("day,a\n2024-01-31,1\n2024-02-01,2\n", "line 2: '2024-01-31' is not a number. Write dates and times as"),
+            ("at;a\n31.1.2024;1\n1.2.2024;2\n", "Write dates and times as numbers"),
+            ("at,a\n08:15:00,1\n08:15:01,2\n", "Write dates and times as numbers"),
+            (
+                "t,a\ns,V\n0,1\n1,2\n",
+                "line 2: 's' is not a number. Only the first line may hold names; begin other lines",
+            ),
+            ("Scope X\nt,a\n0,1\n1,2\n", "line 2: 't,a' is not a number. Only the first line may hold names"),
+            ("0,1,\n1,2,5\n", "line 1: '' is not a number. Correct or remove the line"),
             ("0,1\n1," + "9" * 200_000 + "\n", r"a\.csv is no table of numbers: field larger"),
         ],
     )
@@ -398,6 +412,12 @@ class TestBadPaths:
     def test_empty(self, tmp_path: Path, ending: str) -> None:
         with pytest.raises(ValueError, match=rf"a\.{ending} is empty"):
             read_waveform(put(tmp_path / f"a.{ending}", b""))
+
+    @pytest.mark.parametrize("ending", ["wav", "csv", "npy"])
+    def test_what_git_lfs_leaves(self, tmp_path: Path, ending: str) -> None:
+        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+        with pytest.raises(ValueError, match=rf"a\.{ending} is what Git LFS leaves .* git lfs pull"):
+            read_waveform(put(tmp_path / f"a.{ending}", pointer))
 
     @pytest.mark.parametrize("name", ["a.docx", "a"])
     def test_ending(self, tmp_path: Path, name: str) -> None:

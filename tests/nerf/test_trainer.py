@@ -17,6 +17,7 @@ import torch
 import yaml
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.trainer import Trainer
+from nerfstudio.utils.eval_utils import eval_setup
 
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.nerf import trainer as trainer_module
@@ -122,6 +123,23 @@ def test_a_full_disk_costs_no_checkpoint(trainer, monkeypatch, caplog, ending):
         assert "Training goes on" in caplog.text
     assert names(trainer) == ["step-000000003.ckpt"]
     assert (trainer.checkpoint_dir / "step-000000003.ckpt").read_bytes() == before
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_steps_are_saved_when_who_read_the_output_has_left(trainer, monkeypatch, steps):
+    vars(trainer.config).update(max_num_iterations=9, write_config=lambda: None)
+    trainer._start_step, trainer._random_state = 0, None
+
+    def leave(self):
+        self.last_step += steps
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Trainer, "train", leave)
+    with pytest.raises(BrokenPipeError):
+        trainer.train()
+    assert trainer.checkpoint_dir.exists() == (steps > 0)
+    assert not steps or names(trainer) == ["step-000000003.ckpt"]
+    assert trainer.config.max_num_iterations == 9
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -308,6 +326,29 @@ class TestLoadConfig:
         assert config.get_checkpoint_dir() == copied / "nerfstudio_models"
         (copied / "nerfstudio_models").rmdir()  # the settings alone
         assert config.get_checkpoint_dir() == saved.parent / "nerfstudio_models"
+
+    def test_a_method_may_be_typed_with_underscores(self, saved, monkeypatch):
+        monkeypatch.setattr(
+            "sys.argv", ["ns-train", "iga_nerf_tiny", "--load-config", str(saved), "--max-num-iterations=9"]
+        )
+        config = replace(copy.deepcopy(iga_nerf_tiny.config), load_config=saved)
+        assert (config.max_num_iterations, config.pipeline.model.hidden_dim) == (9, 24)
+        assert config.get_base_dir().name == "{timestamp}"
+
+    def test_code_that_reads_a_run_finds_it_where_it_is_now(self, saved, monkeypatch, tmp_path):
+        moved = Path(shutil.copytree(saved.parent, tmp_path / "moved"))
+        monkeypatch.setattr("sys.argv", ["my_script.py"])
+        seen = []
+
+        def without_pipeline(config):
+            seen.append(config)
+            config.pipeline = SimpleNamespace(datamanager=None)
+            return config
+
+        for folder in (moved, saved.parent):
+            with pytest.raises(AttributeError, match="setup"):
+                eval_setup(folder / "config.yml", update_config_callback=without_pipeline)
+            assert seen[-1].load_dir == folder / "nerfstudio_models"
 
     def test_a_setting_that_came_after_the_run_is_what_it_was_then(self, saved, monkeypatch):
         text = saved.read_text()

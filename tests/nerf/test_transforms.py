@@ -63,11 +63,21 @@ class TestFilePaths:
         assert len(others) == 15
         assert np.abs(np.asarray(Image.open(first), dtype=int) - (255, 0, 0)).max() <= 2
 
-    @pytest.mark.parametrize("ending", [".JPG", ".TIF", ".webp", ".WEBP", ".avif", ".BMP"])
+    @pytest.mark.parametrize("ending", [".JPG", ".TIF", ".webp", ".WEBP", ".avif", ".BMP", ".Jpg", ".Png"])
     def test_endings_need_not_be_named(self, copy_of_scene: Path, ending: str) -> None:
         for path in (copy_of_scene / "train").iterdir():
             path.rename(path.with_suffix(ending))
         assert {path.suffix for path in parse(copy_of_scene).image_filenames} == {ending}
+
+    @pytest.mark.parametrize(("named", "there"), [(".png", ".PNG"), (".JPG", ".jpg"), (".jpg", ".Jpg")])
+    def test_endings_need_not_be_spelled_as_named(self, copy_of_scene: Path, named: str, there: str) -> None:
+        """As Windows and macOS leave it."""
+        for path in (copy_of_scene / "train").iterdir():
+            path.rename(path.with_suffix(there))
+        edit(
+            copy_of_scene / "transforms_train.json", lambda frame, _: frame | {"file_path": frame["file_path"] + named}
+        )
+        assert {path.suffix for path in parse(copy_of_scene).image_filenames} == {there}
 
     def test_one_of_another_ending_is_named(self, copy_of_scene: Path) -> None:
         (copy_of_scene / "train" / "r_3.png").rename(copy_of_scene / "train" / "r_3.exr")

@@ -104,6 +104,29 @@ def test_presets_that_are_not_there(tmp_path: Path) -> None:
         read_preset("kodak_pee", ImageConfig)
     with pytest.raises(ValueError, match="No such file"):
         read_preset(str(tmp_path / "none.yaml"), ImageConfig)
+    with pytest.raises(ValueError, match=r"The package's own has no ending: --config kodak_pe\."):
+        read_preset("kodak_pe.yaml", ImageConfig)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_yaml_in_encodings_of_unicode(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "my.yaml").write_bytes("experiment_name: größer\n".encode(encoding))
+    assert read_preset(str(tmp_path / "my.yaml"), ImageConfig).experiment_name == "größer"
+
+
+def test_yaml_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").write_bytes("experiment_name: größer\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"my\.yaml is no YAML: .*invalid start byte"):
+        read_preset(str(tmp_path / "my.yaml"), ImageConfig)
+
+
+def test_a_home_that_no_shell_has_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "my.yaml").write_text("data: ~/photo.png\n")
+    config = parse(ImageConfig, ["--config=~/my.yaml", "--output-dir=~/runs"])
+    assert (config.data, config.output_dir) == (tmp_path / "photo.png", tmp_path / "runs")
+    # Names that only begin like it, and no home of anybody's.
+    assert SDFConfig(data=Path("~lock.ply"), cache_dir=Path("a/~")).data == Path("~lock.ply")
 
 
 def test_options_beside_a_preset_override_it() -> None:

@@ -117,6 +117,28 @@ def test_a_run_does_not_become_that_of_other_data(
     assert iga_image("--load-dir", finished, "--data", moved, "--max-num-iterations", 9) == 0
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_run_whose_data_are_not_there_says_whose_they_were(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, relative: bool
+) -> None:
+    monkeypatch.chdir(photo.parent)
+    data = photo.name if relative else photo
+    assert iga_image("--data", data, "--output-dir", tmp_path / "out", *QUICK, "--vis", "none") == 0
+    run = the_run(tmp_path / "out")
+    if relative:
+        monkeypatch.chdir(run)
+    else:
+        photo = photo.rename(tmp_path / "moved.png")
+    before = content(run)
+    assert iga_image("--load-dir", run, "--max-num-iterations", 9) == 2
+    seen_from = f" seen from here, {run}" if relative else ""
+    assert (
+        f"The run in {run} is of {data}, which is not there{seen_from}. Name it by --data." in capsys.readouterr().out
+    )
+    assert content(run) == before
+    assert iga_image("--load-dir", run, "--max-num-iterations", 9, "--data", photo) == 0
+
+
 def test_the_last_preset_counts(photo: Path, tmp_path: Path) -> None:
     for name, rate in (("a", 1e-2), ("b", 3e-2)):
         (tmp_path / f"{name}.yaml").write_text(f"optimizer: {{lr: {rate}}}")

@@ -221,6 +221,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     [
         ({"max_num_iterations": 0}, "max_num_iterations must be at least 1, got 0"),
         ({"steps_per_eval": 0}, "steps_per_eval"),
+        ({"patch_size": 0}, "patch_size must be at least 1, got 0"),
+        ({"patches_per_batch": 0}, "patches_per_batch must be at least 1, got 0"),
+        ({"machine": MachineConfig(seed=10**30)}, r"machine.seed must lie between -\d+ and \d+, got 10{30}\."),
         ({"machine": MachineConfig(points_per_chunk=0)}, "points_per_chunk"),
         ({"network": NetworkConfig("pe", batch_norm=True)}, r"--adjustment\.enabled False"),
         ({"optimizer": OptimizerConfig(lr=-1.0)}, "must be a positive, finite learning rate"),

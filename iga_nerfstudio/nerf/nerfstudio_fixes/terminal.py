@@ -10,6 +10,7 @@ import warnings
 from types import TracebackType
 
 from iga_nerfstudio.divergence import TrainingDiverged
+from iga_nerfstudio.terminal import leave_output
 
 # Of nerfstudio 1.1.5 and its packages on newer versions of torch; they change nothing, and no user can mend them.
 _KNOWN = (
@@ -31,7 +32,10 @@ def quiet_known_warnings() -> None:
 
 
 def print_mistakes_in_one_line() -> None:
-    """End with the message alone where this package has found out what is wrong; other errors keep their stack."""
+    """End with the message alone where this package has found out what is wrong; other errors keep their stack.
+
+    That nobody reads the output any longer (``| head``) is none.
+    """
     others = sys.excepthook
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -40,6 +44,8 @@ def print_mistakes_in_one_line() -> None:
         elif isinstance(error, OSError) and error.filename is not None and error.filename == _config_read(trace):
             reason = f"{error.filename} cannot be read: {error.strerror}"
             print(f"\n--load-config {reason}. Give the config.yml in a run's folder.", file=sys.stderr)
+        elif issubclass(kind, BrokenPipeError):
+            leave_output()
         else:
             others(kind, error, trace)
 
