@@ -281,6 +281,16 @@ class InductiveGradientAdjuster:
         self.representative, self.refresh_interval = representative, refresh_interval
         self._settings_changed = True
 
+    def take_turn(self, delay: int) -> None:
+        """Compute kernels so many steps later than at the multiples of the interval, and one at the first step as ever:
+        for adjusters of one training that take turns.
+
+        Args:
+            delay: Steps, fewer than the interval.
+        """
+        self.diagnostics.step = -delay
+        self._settings_changed = True
+
     @property
     def active(self) -> bool:
         """Whether the next step would be adjusted: enabled, a range to balance, and gradients are recorded."""
@@ -624,6 +634,7 @@ class InductiveGradientAdjuster:
         transform = self._transform
         return {
             "step": self.diagnostics.step,
+            "settings_changed": self._settings_changed,
             "unadjusted": dict(self.diagnostics.unadjusted),
             "steps_reduced": self.diagnostics.steps_reduced,
             **self._choice.state_dict(),
@@ -646,6 +657,7 @@ class InductiveGradientAdjuster:
             unadjusted=Counter(state["unadjusted"]),
             steps_reduced=state.get("steps_reduced", 0),  # not in states of earlier versions
         )
+        self._settings_changed = state.get("settings_changed", False)  # likewise
         self._choice.load_state_dict(state, device)
         saved = state["transform"]
         self._transform = None if saved is None else SpectralTransform(*saved).to(device)

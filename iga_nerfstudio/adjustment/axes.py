@@ -15,6 +15,7 @@ from iga_nerfstudio.adjustment.adjuster import InductiveGradientAdjuster
 from iga_nerfstudio.adjustment.diagnostics import Diagnostics
 from iga_nerfstudio.adjustment.grouping import Blocks
 from iga_nerfstudio.adjustment.kernel import Inputs
+from iga_nerfstudio.adjustment.limits import validate_refresh_interval
 from iga_nerfstudio.adjustment.processes import ProcessRows
 from iga_nerfstudio.adjustment.rebalance import Rebalance
 from iga_nerfstudio.adjustment.transform import SpectralTransform
@@ -91,7 +92,11 @@ class AxesAdjuster:
     ``l_i m_j (s_i + t_j) / 2``, with ``s = (g / l)^power`` up to ``end`` and 1 beyond. So what is coarse along all d
     axes is slowed down most (under ``"sgd"``, sped up), what is coarse along one of them keeps ``(d - 1) / d`` of its
     rate at least, and what is fine along all of them stays. M is symmetric and positive
-    definite, and takes d kernels of n_a rows for N cells.
+    definite.
+
+    The axes take turns: the first step computes the kernels of all, every later one that of one axis, of n_a rows for N
+    cells, and the others' transforms are kept until it is their turn. Kernels change slowly, and cost less so than the
+    steps that they save.
 
     A step for which the kernel of an axis cannot be used, or whose loss gradient is not finite, keeps its plain
     gradient; such steps are counted and logged.
@@ -104,9 +109,9 @@ class AxesAdjuster:
         num_representatives: How many, at most; slices of fewer cells have all of them. The kernel is that of their
             mean.
         seed: Seed of the random ones.
+        refresh_interval: Compute a kernel every that many steps, of one axis after the other.
         settings: What else :class:`~iga_nerfstudio.adjustment.adjuster.InductiveGradientAdjuster` takes: ``start``,
-            ``rule``, ``power``, ``readout``, ``kernel``, ``eigen_method``, ``refresh_interval``, ``enabled``,
-            ``cuda_graph``.
+            ``rule``, ``power``, ``readout``, ``kernel``, ``eigen_method``, ``enabled``, ``cuda_graph``.
 
     Attributes:
         adjusters: Those that make the transforms, by axis; an axis of one cell has none. Each has settings and
@@ -125,8 +130,10 @@ class AxesAdjuster:
         representative: Representative = "random",
         num_representatives: int = 4,
         seed: int = 0,
+        refresh_interval: int = 1,
         **settings: Any,
     ) -> None:
+        validate_refresh_interval(refresh_interval)
         self.axes, self.end = axes, end
         self.adjusters = {
             axis: InductiveGradientAdjuster(
@@ -136,11 +143,14 @@ class AxesAdjuster:
                 representative=representative,
                 num_representatives=min(num_representatives, slices.group_size),
                 seed=seed + axis,
+                refresh_interval=refresh_interval * sum(cells > 1 for cells in axes.shape),
                 **settings,
             )
             for axis, slices in enumerate(axes.slices)
             if axes.shape[axis] > 1
         }
+        for turn, adjuster in enumerate(self.adjusters.values()):
+            adjuster.take_turn(turn * refresh_interval)
 
     @property
     def _first(self) -> InductiveGradientAdjuster:

@@ -130,6 +130,31 @@ def test_a_residual_that_is_not_finite_is_left_and_counted_once() -> None:
     assert adjuster.diagnostics.unadjusted == {"residual_not_finite": 1}
 
 
+@pytest.mark.parametrize("interval", [1, 2, 3])
+@pytest.mark.parametrize("shape", [SHAPE, (3, 1, 4), (3, 4, 5), (7,)])
+def test_axes_take_turns(shape: tuple[int, ...], interval: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All have a kernel at the first step, then one axis after the other, an interval apart; every step is adjusted."""
+    sizes: list[int] = []
+    original = adjuster_module.layerwise_entk
+
+    def counted(net: nn.Module, inputs: tuple[Tensor, ...], *others: object, **named: object) -> Tensor:
+        sizes.append(len(inputs[0]))
+        return original(net, inputs, *others, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(adjuster_module, "layerwise_entk", counted)
+    net, (coordinates, target) = network(len(shape)), data(shape)
+    adjuster = AxesAdjuster(net, Axes(shape), 1, refresh_interval=interval)
+    turns = [cells for cells in shape if cells > 1]
+    for step in range(4 * interval * len(turns)):
+        sizes.clear()
+        adjuster(net(coordinates), coordinates, target)
+        assert adjuster.diagnostics.adjusted
+        one = [] if step % interval else [turns[step // interval % len(turns)]]
+        assert sizes == (turns if step == 0 else one)
+    assert not adjuster.diagnostics.steps_unadjusted
+    assert adjuster.diagnostics.step == 4 * interval * len(turns)
+
+
 def test_state_goes_on_where_it_stopped(tmp_path) -> None:
     net, (coordinates, target) = network(), data(SHAPE)
     first, second = (AxesAdjuster(net, Axes(SHAPE), 2, refresh_interval=2, seed=seed) for seed in (0, 9))
@@ -149,6 +174,8 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         Axes((3, 0))
     net, (coordinates, _target) = network(), data(SHAPE)
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        AxesAdjuster(net, Axes(SHAPE), end=2, refresh_interval=0)
     with pytest.raises(ValueError, match="Lower end to 5"):
         AxesAdjuster(net, Axes(SHAPE), end=6)
     adjuster = AxesAdjuster(net, Axes(SHAPE), end=2, representative="largest_residual", num_representatives=1)
