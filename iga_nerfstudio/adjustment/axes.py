@@ -91,12 +91,10 @@ class AxesAdjuster:
     its eigenvectors are products of the axes' and M has the same ones. That of eigenvalue ``l_i m_j`` (two axes) gets
     ``l_i m_j (s_i + t_j) / 2``, with ``s = (g / l)^power`` up to ``end`` and 1 beyond. So what is coarse along all d
     axes is slowed down most (under ``"sgd"``, sped up), what is coarse along one of them keeps ``(d - 1) / d`` of its
-    rate at least, and what is fine along all of them stays. M is symmetric and positive
-    definite.
+    rate at least, and what is fine along all of them stays. M is symmetric and positive definite.
 
     The axes take turns: the first step computes the kernels of all, every later one that of one axis, of n_a rows for N
-    cells, and the others' transforms are kept until it is their turn. Kernels change slowly, and cost less so than the
-    steps that they save.
+    cells. The others' transforms are kept until it is their turn: kernels change little from step to step.
 
     A step for which the kernel of an axis cannot be used, or whose loss gradient is not finite, keeps its plain
     gradient; such steps are counted and logged.
