@@ -171,8 +171,9 @@ def train_all(
 
 def _came_of(training: Training, record: dict[str, Any]) -> Outcome:
     numbers = {"diverged": record["diverged"]} if record["outcome"] is None else record["outcome"]
-    # Its own labels: of two trainings that are the same one is run.
-    return numbers | dict(training.labels) | {"key": record["key"], "provenance": record["provenance"]}
+    labels = dict(training.labels)
+    # Its own labels: of two trainings that are the same one is run, and among its numbers there may be its labels.
+    return labels | numbers | labels | {"key": record["key"], "provenance": record["provenance"]}
 
 
 def _one_by_one(trainings: Sequence[tuple[str, Training, Path]]) -> Iterator[dict[str, Any]]:

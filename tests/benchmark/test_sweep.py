@@ -182,6 +182,16 @@ def test_of_two_that_are_the_same_one_is_run_and_each_keeps_its_labels(tmp_path:
     assert [(one["way"], one["psnr"]) for one in found] == [("first", 9), ("second", 9)]
 
 
+def test_labels_among_the_numbers_of_a_record_are_not_taken_over(tmp_path: Path) -> None:
+    (first,) = train_all([Training({"name": "a"}, square, 3)], tmp_path, 1, print)
+    (path,) = tmp_path.glob("*.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"outcome": {"name": "a"} | record["outcome"]}))
+    (second,) = train_all([Training({"name": "b"}, square, 3)], tmp_path, 1, print)
+    assert list(second) == list(first)
+    assert second == first | {"name": "b"}
+
+
 def test_every_record_has_a_provenance_of_its_own(tmp_path: Path) -> None:
     photo = tmp_path / "a.png"
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(photo)
