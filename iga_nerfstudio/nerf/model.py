@@ -130,7 +130,8 @@ class IGANerfModel(AdjustedRays, Model):
             )
         # The resampler keeps the coarse bins and adds one more edge than it was asked for samples.
         samples_per_ray = self.config.num_coarse_samples + self.config.num_importance_samples + 1
-        self.adjust_with(build_ray_adjuster(settings, self.field_fine.network, samples_per_ray, cuda_graph=True))
+        adjuster = build_ray_adjuster(settings, self.field_fine.network, samples_per_ray, cuda_graph=True)
+        self.adjust_with(adjuster, settings.until)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The adjuster's state, the spectrum's history and the scene's bounds."""

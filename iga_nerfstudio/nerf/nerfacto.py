@@ -127,11 +127,10 @@ class IGANerfactoModel(AdjustedRays, NerfactoModel):
             _show_layers(self.field)
         network = HashFieldNetwork(self.field, settings.hash_table)
         # Of the hash table, what is looked up, and how often, is another thing at every step.
-        self.adjust_with(
-            build_ray_adjuster(
-                settings, network, self.config.num_nerf_samples_per_ray, cuda_graph=not settings.hash_table
-            )
+        adjuster = build_ray_adjuster(
+            settings, network, self.config.num_nerf_samples_per_ray, cuda_graph=not settings.hash_table
         )
+        self.adjust_with(adjuster, settings.until)
 
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes

@@ -11,6 +11,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.model_components.renderers import RGBRenderer
 from nerfstudio.models.base_model import Model
+from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
 from iga_nerfstudio.adjustment import (
@@ -69,6 +70,9 @@ class RayAdjustmentConfig(AdjustmentSettings):
     kernel_of: Literal["samples", "visible"] = "samples"
     """What the kernel is of: the representatives' readouts, as in the paper ("samples"), or these times the opacity of
     their rays ("visible"): rays that see nothing then have no part in it."""
+    until: float = field(default=1.0, metadata={"earlier": 1.0})
+    """How much of the training is adjusted, from its beginning on: a share of its steps, in (0, 1]. The rest is plain
+    training, at its price."""
     seed: int = 0
     """Seed of random representatives."""
     gather: bool = False
@@ -172,8 +176,9 @@ def diagnostic_metrics(adjuster: InductiveGradientAdjuster) -> dict[str, Any]:
 class AdjustedRays(Model):
     """What every model with an adjuster does with it, beside its training step: a mixin, put before the model's class.
 
-    Its checkpoints hold the adjuster's state and the history of the spectrum, nerfstudio's viewer shows a panel, and
-    what is rendered of a whole camera comes with its error where the camera stands at a training view.
+    The adjustment ends where the settings say. Checkpoints hold the adjuster's state and the history of the spectrum,
+    nerfstudio's viewer shows a panel, and what is rendered of a whole camera comes with its error where the camera
+    stands at a training view.
     """
 
     renderer_rgb: RGBRenderer
@@ -186,9 +191,22 @@ class AdjustedRays(Model):
     # Representatives of the latest step, (m, 3).
     latest_points: Tensor | None = None
 
-    def adjust_with(self, adjuster: InductiveGradientAdjuster) -> None:
-        """Take an adjuster up, when the model's modules are being built."""
-        self.adjuster = adjuster
+    def adjust_with(self, adjuster: InductiveGradientAdjuster, until: float) -> None:
+        """Take an adjuster up, when the model's modules are being built.
+
+        Args:
+            adjuster: The adjuster.
+            until: How much of the training it is for, as in the settings.
+
+        Raises:
+            ValueError: If that is no share.
+        """
+        if not 0 < until <= 1:
+            raise ValueError(
+                f"adjustment.until is the share of the training that is adjusted, above 0 and at most 1; got {until}. "
+                "To train without, set adjustment.enabled to False."
+            )
+        self.adjuster, self._until, self._ended = adjuster, until, not adjuster.enabled
         self.collapse = CollapseWatch()
         self.history = SpectrumHistory()
         self.panel = AdjustmentPanel(
@@ -208,17 +226,45 @@ class AdjustedRays(Model):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """The model's own, and one that records the spectrum after every step.
+        """The model's own, one that ends the adjustment, and one that records the spectrum after every step.
 
         Raises:
             ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
         """
         require_enough_rays(self.adjuster, training_callback_attributes)
+        own = super().get_training_callbacks(training_callback_attributes)
+        trainer = training_callback_attributes.trainer
+        if trainer is not None:
+            # Now: while it trains, the trainer's setting is how many steps it takes itself.
+            num_steps = trainer.config.max_num_iterations
+            begin = TrainingCallback(
+                where_to_run=[TrainingCallbackLocation.BEFORE_TRAIN_ITERATION],
+                func=lambda step: self.begin_step(step, num_steps),
+            )
+            own.append(begin)
         record = TrainingCallback(
             where_to_run=[TrainingCallbackLocation.AFTER_TRAIN_ITERATION],
             func=lambda step: self.history.record(self.adjuster),
         )
-        return [*super().get_training_callbacks(training_callback_attributes), record]
+        return [*own, record]
+
+    def begin_step(self, step: int, num_steps: int) -> None:
+        """Before every training step: end the adjustment if what is left of the training is to be plain.
+
+        Args:
+            step: The training's step, counted from 0.
+            num_steps: How many it has.
+        """
+        # Once: who switches it on again in the viewer means it.
+        if self._ended or step < self._until * num_steps:
+            return
+        self._ended = True
+        self.adjuster.reconfigure(enabled=False)
+        self.panel.show_enabled()
+        CONSOLE.log(
+            f"IGA: {self._until:.0%} of the training is adjusted, and that is done. What is left of its {num_steps} "
+            "steps is plain (--pipeline.model.adjustment.until)."
+        )
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
         """The model's outputs, ``(H, W, C)`` each, and ``error`` (H, W, 1) against the training view at that place."""

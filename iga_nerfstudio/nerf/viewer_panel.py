@@ -64,6 +64,12 @@ class AdjustmentPanel(ViewerControl):
         # After which step each setting was changed, and why one was not.
         self._changed_at: dict[str, int] = {}
         self._refusal = ""
+        self._controls: dict[str, Any] = {}
+
+    def show_enabled(self) -> None:
+        """Show whether the adjuster adjusts, after that was changed elsewhere."""
+        if "enabled" in self._controls:
+            self._controls["enabled"].value = self._adjuster.enabled
 
     def _setup(self, viewer: Any) -> None:
         """Called by nerfstudio with its viewer, once."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
@@ -54,6 +56,46 @@ def test_switched_off_trains_bit_for_bit_alike(make_pipeline, off):
     assert train(other, 5) == losses
     for (name, a), (_, b) in zip(reference.named_parameters(), other.named_parameters(), strict=True):
         assert torch.equal(a, b), name
+
+
+def callbacks_of(pipeline, steps: int) -> list[TrainingCallback]:
+    """What nerfstudio's trainer is given by a model, for a training of so many steps."""
+    trainer = SimpleNamespace(config=SimpleNamespace(max_num_iterations=steps))
+    attributes = TrainingCallbackAttributes(optimizers=None, grad_scaler=None, pipeline=pipeline, trainer=trainer)
+    return pipeline.model.get_training_callbacks(attributes)
+
+
+@pytest.mark.parametrize(("until", "adjusted"), [(1.0, 6), (0.5, 3), (0.4, 3), (0.01, 1)])
+def test_a_share_of_the_training_is_adjusted_and_the_rest_is_plain(make_pipeline, until, adjusted):
+    pipeline = make_pipeline(until=until)
+    model = pipeline.model
+    callbacks, seen = callbacks_of(pipeline, 6), []
+    for step in range(6):
+        for callback in callbacks:
+            callback.run_callback_at_location(step, location=TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
+        pipeline.get_train_loss_dict(step)
+        seen.append(model.adjuster.diagnostics.step)
+    assert seen == [min(step, adjusted) for step in range(1, 7)]
+    if adjusted < 6:
+        gradients = step_gradients(pipeline)
+        model.adjuster.reconfigure(enabled=True)
+        model.begin_step(5, 6)
+        assert model.adjuster.enabled, "who switches it on again means it"
+        changed = step_gradients(pipeline)
+        assert any(not torch.equal(gradients[name], changed[name]) for name in gradients)
+
+
+def test_a_run_taken_up_after_that_is_plain_and_one_made_longer_goes_on_being_adjusted(make_pipeline):
+    for steps, adjusted in ((10, False), (20, True)):
+        model = make_pipeline(until=0.5).model
+        model.begin_step(7, steps)
+        assert model.adjuster.enabled == adjusted
+
+
+@pytest.mark.parametrize("until", [0.0, -0.5, 1.5, float("nan")])
+def test_what_is_no_share_of_a_training_is_refused(make_pipeline, until):
+    with pytest.raises(ValueError, match="share of the training"):
+        make_pipeline(until=until)
 
 
 def test_adjustment_takes_nothing_from_the_global_random_state(make_pipeline):

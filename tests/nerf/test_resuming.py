@@ -22,6 +22,7 @@ COMMON = [
     "--pipeline.datamanager.train-num-images-to-sample-from", "5",
     "--pipeline.datamanager.train-num-times-to-repeat-images", "4",
     "--pipeline.model.adjustment.end", "6", "--pipeline.model.adjustment.representative", "random",
+    "--pipeline.model.adjustment.until", "0.6",
 ]  # fmt: skip
 SMALL = {
     "iga-nerf-tiny": [

@@ -129,6 +129,24 @@ def test_a_change_is_pending_until_a_step_is_taken_with_it(
     assert not panel._message.visible
 
 
+def test_the_end_of_the_adjustment_is_shown_and_may_be_undone(
+    make_pipeline: PipelineFactory, server: viser.ViserServer
+) -> None:
+    pipeline = make_pipeline(until=0.5)
+    panel = panel_of(pipeline, server)
+    train(pipeline, 1)
+    with panel._train_lock:
+        pipeline.model.begin_step(5, 10)
+    panel._update()
+    assert not panel._controls["enabled"].value
+    assert not panel._message.visible
+    assert panel._words.content.endswith("**Switched off since then.**")
+    panel._controls["enabled"].value = True
+    eventually(lambda: pipeline.model.adjuster.enabled)
+    pipeline.model.begin_step(6, 10)
+    assert pipeline.model.adjuster.enabled
+
+
 def test_nothing_can_be_changed_after_the_last_step(make_pipeline: PipelineFactory, server: viser.ViserServer) -> None:
     panel = panel_of(make_pipeline(), server)
     panel._trainer.training_state = "completed"

@@ -14,19 +14,24 @@ from iga_nerfstudio.nerf.random_state import seed_generators
 
 
 class NerfTraining:
-    """One model and its optimisers, as ``ns-train`` would have them; the seed is that of network and rays."""
+    """One model and its optimisers, as ``ns-train`` would have them; the seed is that of network and rays.
 
-    def __init__(self, config: TrainerConfig, device: str, seed: int) -> None:
+    Without a number of steps the adjustment does not end.
+    """
+
+    def __init__(self, config: TrainerConfig, device: str, seed: int, num_steps: int | None = None) -> None:
         seed_generators(seed)
         self.pipeline: Any = config.pipeline.setup(device=device, test_mode="test")
         self.pipeline.train()
         self.optimizers = Optimizers(copy.deepcopy(config.optimizers), self.pipeline.get_param_groups())
-        self.count = 0
+        self.count, self.num_steps = 0, num_steps
         # Of the latest step's rays.
         self.outputs: dict[str, Any] = {}
 
     def step(self) -> None:
         """Take a training step."""
+        if self.num_steps is not None:
+            self.pipeline.model.begin_step(self.count, self.num_steps)
         self.optimizers.zero_grad_all()
         self.outputs, losses, _ = self.pipeline.get_train_loss_dict(self.count)
         torch.stack(list(losses.values())).sum().backward()

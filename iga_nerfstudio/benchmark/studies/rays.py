@@ -251,8 +251,8 @@ def train_nerf(settings: dict[str, Any]) -> Outcome:
     """Train once; test PSNR on the way and after the last step."""
     from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
 
-    training = NerfTraining(settings["config"], settings["device"], settings["seed"])
     steps = settings["num_iterations"]
+    training = NerfTraining(settings["config"], settings["device"], settings["seed"], steps)
     between = max(steps // settings["curve_points"], 1)
     curve, empty = [], []
     views: list[float] = []
