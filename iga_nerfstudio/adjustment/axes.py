@@ -150,6 +150,30 @@ class AxesAdjuster:
         for turn, adjuster in enumerate(self.adjusters.values()):
             adjuster.take_turn(turn * refresh_interval)
 
+    def reconfigure(
+        self,
+        *,
+        enabled: bool | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        representative: Representative | None = None,
+    ) -> None:
+        """Change settings of all axes between two steps; the next one is the first with them.
+
+        Args:
+            enabled: Whether to adjust at all; each of these is left as it is if None.
+            start: First balanced eigenvalue of each axis.
+            end: Last balanced eigenvalue of each axis.
+            representative: Which points of a slice stand for it.
+
+        Raises:
+            ValueError: If the settings are invalid together; nothing is changed then.
+        """
+        # What the axis of fewest cells takes, all of them take.
+        for axis in sorted(self.adjusters, key=lambda axis: self.axes.shape[axis]):
+            self.adjusters[axis].reconfigure(enabled=enabled, start=start, end=end, representative=representative)
+        self.end = self._first.end
+
     @property
     def _first(self) -> InductiveGradientAdjuster:
         return next(iter(self.adjusters.values()))

@@ -30,14 +30,15 @@ def steps_to_quality(curve: Curve, quality: float) -> float | None:
     return None
 
 
-def to_quality(curve: Curve, base: Curve, cost: float) -> list[str]:
+def to_quality(curve: Curve, base: Curve, cost: float, until: float = 1.0) -> list[str]:
     """Steps and seconds after which a curve reaches the end of another one, as fractions of the other's; a step of the
-    one costs so many times as many seconds as a step of the other."""
+    one costs so many times as many seconds as a step of the other, until that share of its steps."""
     steps = steps_to_quality(curve, base[-1][1])
     if steps is None:
         return ["not reached"] * 2
     share = steps / base[-1][0]
-    return [f"{share:.2f}", f"{share * cost:.2f}"]
+    dearer = min(share, until * curve[-1][0] / base[-1][0])
+    return [f"{share:.2f}", f"{share + (cost - 1) * dearer:.2f}"]
 
 
 def value_at(curve: Curve, step: float) -> float:

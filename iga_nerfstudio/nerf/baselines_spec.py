@@ -22,6 +22,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "pipeline.datamanager.dataparser": "blender-data",
         "pipeline.model.adjustment.kernel_of": "samples",
         "pipeline.model.adjustment.floor": 0.0,
+        "pipeline.model.adjustment.until": 1.0,
     },
     "blender-ficus": {
         "@apply": [{"dataset": "blender", "scene": "ficus"}],

@@ -40,6 +40,10 @@ class AdjustmentConfig(RayAdjustmentConfig):
     floor: float = field(default=0.03, metadata={"earlier": 0.0})
     """No balanced pattern of the residual is slowed to less than that share of its speed, in [0, 1). 0 is the paper's:
     in short trainings and at small learning rates it finds the shape of a scene late."""
+    until: float = field(default=0.25, metadata={"earlier": 1.0})
+    """How much of the training is adjusted, from its beginning on: a share of its steps, in (0, 1]. The rest is plain
+    training, at its price: detail that was begun sooner stays ahead, and long trainings end no worse than plain ones.
+    1 is the paper's."""
     kernel_of: Literal["samples", "visible", "rays"] = "visible"  # type: ignore[assignment]
     """What the kernel is of: the representatives' readouts times the opacity of their rays ("visible"), by which rays
     that see nothing have no part in it, and what teaches them emptiness is left as it is; the readouts alone, as in the

@@ -10,7 +10,11 @@ from iga_nerfstudio.adjustment.history import Spectrum
 ABOUT = "Rescales every step's gradient so that what is learned fastest no longer holds back fine detail."
 # Label and hint of each setting, by the names of InductiveGradientAdjuster.reconfigure.
 SETTINGS = {
-    "enabled": ("Adjust", "Off is plain training: no kernel is computed, and the plots stand still."),
+    "enabled": (
+        "Adjust",
+        "Off is plain training: no kernel is computed, and the plots stand still. It goes off by itself when the share "
+        "of the training that adjustment.until says is over.",
+    ),
     "end": (
         "End",
         "Number of the last eigenvalue that is balanced. Larger acts more strongly on fine detail; 0 is plain "

@@ -167,6 +167,24 @@ def test_state_goes_on_where_it_stopped(tmp_path) -> None:
         assert torch.equal(*found)
 
 
+def test_settings_change_for_all_axes_or_none() -> None:
+    net, (coordinates, target) = network(), data(SHAPE)
+    middle = {"representative": "middle", "num_representatives": 1}
+    changed, fresh = (AxesAdjuster(net, Axes(SHAPE), end, **middle) for end in (2, 4))  # type: ignore[arg-type]
+    for _ in range(3):
+        changed(net(coordinates), coordinates, target)
+    changed.reconfigure(end=4)
+    assert changed.end == 4
+    found = [gradients(net, mse_loss(one(net(coordinates), coordinates), target)) for one in (changed, fresh)]
+    assert torch.equal(*found)
+    for refused in ({"end": 6}, {"start": 5}, {"representative": "nobody"}):
+        with pytest.raises(ValueError, match=r"end|representative"):
+            changed.reconfigure(**refused)  # type: ignore[arg-type]
+        assert {(one.start, one.end, one.representative) for one in changed.adjusters.values()} == {(1, 4, "middle")}
+    changed.reconfigure(enabled=False)
+    assert not changed.active
+
+
 def test_what_does_not_fit_is_refused() -> None:
     for shape in ((), (1, 1)):
         with pytest.raises(ValueError, match="two cells or more"):

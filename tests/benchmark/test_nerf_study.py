@@ -116,8 +116,11 @@ def test_a_command_is_stopped_when_its_time_is_up(tmp_path: Path) -> None:
     assert run_command("python", "-c", "", seconds=60) > 0
 
 
-def test_a_budget_of_seconds_becomes_steps(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the median of the trial's later steps, 0.5 s here."""
+@pytest.mark.parametrize("method", ["nerfacto", "iga-nerf-tiny"])
+def test_a_budget_of_seconds_becomes_steps(
+    method: str, scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the median of the trial's later steps, 0.5 s here; all of a trial's are adjusted."""
     commands: list[tuple[object, ...]] = []
 
     def pretend(*arguments: object, log: Path, seconds: float | None = None) -> int:
@@ -129,9 +132,12 @@ def test_a_budget_of_seconds_becomes_steps(scene: Path, tmp_path: Path, monkeypa
     times = [(0, 9.0), (10, 8.0), (60, 0.4), (70, 0.5), (80, 7.0)]
     monkeypatch.setattr(nerf, "run_command", pretend)
     monkeypatch.setattr(nerf, "_scalars", lambda _folder: {nerf.ITERATION_TIME: times})
-    study = replace(SMOKE, data=(scene,), steps=None, seconds=30.0, methods=("nerfacto",), runs=tmp_path)
+    study = replace(SMOKE, data=(scene,), steps=None, seconds=30.0, methods=(method,), runs=tmp_path)
     measured(study, tmp_path)
     trial, training, _ = commands
+    if method == "iga-nerf-tiny":
+        untils = [words[words.index(nerf.UNTIL) + 1] for words in (trial, training)]
+        assert untils == ["1.0", str(METHODS[method].options[nerf.UNTIL])]
     assert trial[trial.index("--max-num-iterations") + 1] == 200
     assert training[training.index("--max-num-iterations") + 1] == 60
 
@@ -148,10 +154,11 @@ def test_truth_and_rendering_are_found_in_every_methods_pictures(tmp_path: Path)
 
 
 def test_scenes_of_the_paper_have_their_settings() -> None:
-    samples = {"--pipeline.model.adjustment.kernel-of": "samples", "--pipeline.model.adjustment.floor": 0}
-    assert scene_settings("ficus") == {"--pipeline.model.adjustment.end": 30} | samples
+    group = "--pipeline.model.adjustment."
+    theirs = {f"{group}kernel-of": "samples", f"{group}floor": 0, f"{group}until": 1}
+    assert scene_settings("ficus") == {f"{group}end": 30} | theirs
     others = ("ship", "materials", "chair", "hotdog", "drums", "mic", "lego")
-    assert all(scene_settings(scene) == {"--pipeline.model.adjustment.end": 25} | samples for scene in others)
+    assert all(scene_settings(scene) == {f"{group}end": 25} | theirs for scene in others)
     assert scene_settings("garden") == {}
 
 

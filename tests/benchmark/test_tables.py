@@ -82,6 +82,8 @@ def test_quality_is_reached_between_two_points_of_the_curve() -> None:
     assert steps_to_quality(curve, 25.0) is None
     ends = [to_quality(curve, [(100, quality)], 2.0) for quality in (21.5, 25.0)]
     assert ends == [["1.75", "3.50"], ["not reached"] * 2]
+    # 80 of its 400 steps cost twice as much, or all until then.
+    assert [to_quality(curve, curve[:2], 2.0, until)[1] for until in (0.2, 0.9)] == ["1.40", "2.00"]
     assert [value_at(curve, step) for step in (100, 150, 999)] == [20.0, 21.0, 24.0]
 
 

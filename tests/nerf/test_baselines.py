@@ -74,4 +74,5 @@ def test_presets_apply_to_their_scenes(scene: str, end: int | None) -> None:
     assert overrides["pipeline.datamanager.dataparser"] == "blender-data"
     assert overrides["pipeline.model.adjustment.kernel_of"] == "samples"
     assert overrides["pipeline.model.adjustment.floor"] == 0.0
+    assert overrides["pipeline.model.adjustment.until"] == 1.0
     assert overrides.get("pipeline.model.adjustment.end") == end

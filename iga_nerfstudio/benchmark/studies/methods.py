@@ -46,11 +46,14 @@ class Method:
     def at(self, size: Size, scene: str) -> Method:
         """The method with all that is set for a scene at a size, and nothing else."""
         papers = scene_settings(scene) if self.paper else {}
-        return replace(self, options=papers | self.options | (self.small if size == "small" else {}), small={})
+        options = papers | self.options | (self.small if size == "small" else {})
+        if options.get(_ENABLED) is False:
+            options.pop(UNTIL, None)  # decides nothing: a plain training is the same one whatever this is
+        return replace(self, options=options, small={})
 
 
 def _pair(method: Method) -> dict[str, Method]:
-    plain = replace(method, options=method.options | {"--pipeline.model.adjustment.enabled": False})
+    plain = replace(method, options=method.options | {_ENABLED: False})
     return {method.name: method, f"{method.name}-plain": plain}
 
 
@@ -59,6 +62,7 @@ def _model(**settings: object) -> Options:
 
 
 _KERNEL, _FLOOR = "--pipeline.model.adjustment.kernel-of", "--pipeline.model.adjustment.floor"
+_ENABLED, UNTIL = "--pipeline.model.adjustment.enabled", "--pipeline.model.adjustment.until"
 _DECAY = "--optimizers.fields.scheduler.decay-steps"
 _RAYS = "--pipeline.datamanager.train-num-rays-per-batch"
 _WHITE = _model(background_color="white")
@@ -84,13 +88,13 @@ _SMALL_NERFACTO = (
 )
 
 # What the methods do unless told otherwise, said so that a changed default is another training.
-_OURS: Options = {_KERNEL: "visible", _FLOOR: 0.03}
+_OURS: Options = {_KERNEL: "visible", _FLOOR: 0.03, UNTIL: 0.25}
 _NERF = Method("iga-nerf", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)
 
 METHODS: dict[str, Method] = {
     **_pair(replace(_NERF, options=_OURS)),
     # The paper's kernel.
-    "iga-nerf-paper": replace(_NERF, options={_KERNEL: "samples", _FLOOR: 0.0}),
+    "iga-nerf-paper": replace(_NERF, options={_KERNEL: "samples", _FLOOR: 0.0, UNTIL: 1.0}),
     **_pair(replace(_NERF, name="iga-nerf-muon", options=_OURS | {_FLOOR: 0.0})),
     **_pair(Method("iga-nerf-tiny", _OURS, panels=3, decay_steps=_DECAY)),
     "vanilla-nerf": Method("vanilla-nerf", _WHITE | {_RAYS: 1024}, _FEW_SAMPLES, panels=3, rendering=2),

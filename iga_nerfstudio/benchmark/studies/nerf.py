@@ -22,7 +22,7 @@ from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.curves import mean_curve
 from iga_nerfstudio.benchmark.paper import NAMES, sizes
 from iga_nerfstudio.benchmark.plots import draw_curves
-from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, RENDERING, Method, Size, why_not
+from iga_nerfstudio.benchmark.studies.methods import METHODS, PLAIN, RENDERING, UNTIL, Method, Size, why_not
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, one_thread_each
 from iga_nerfstudio.benchmark.tables import differences, finished, gain, grouped, mean, number, spread, table, those
@@ -208,7 +208,12 @@ def _train_and_judge(settings: dict[str, Any]) -> Outcome:
     metrics = ImageMetrics(settings["lpips_backbone"])  # before hours of training: it may refuse the file
     steps, points = settings["steps"], settings["curve_points"]
     if steps is None:
-        trial, _ = _train(settings, f"{settings['timestamp']}-trial", WARM_UP_STEPS + TRIAL_STEPS, 0)
+        method = settings["method"]
+        # Of steps at their dearest: a training that is adjusted in its first part takes less than its seconds.
+        dearest = replace(method, options=method.options | ({UNTIL: 1.0} if UNTIL in method.options else {}))
+        trial, _ = _train(
+            settings | {"method": dearest}, f"{settings['timestamp']}-trial", WARM_UP_STEPS + TRIAL_STEPS, 0
+        )
         steps = max(int(settings["seconds"] / statistics.median(_step_seconds(_scalars(trial)))), 1)
     folder, host_bytes = _train(settings, settings["timestamp"], steps, points)
     places = ("--output-path", folder / "eval.json", "--render-output-path", folder / TEST_VIEWS)

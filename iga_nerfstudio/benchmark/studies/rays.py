@@ -34,7 +34,7 @@ COARSE = 24
 FINE = 2 * COARSE + 1
 
 
-_PAPER = {"kernel_of": "samples", "power": 1.0, "floor": 0.0}
+_PAPER = {"kernel_of": "samples", "power": 1.0, "floor": 0.0, "until": 1.0}
 _VISIBLE, _RAYS = _PAPER | {"kernel_of": "visible"}, _PAPER | {"kernel_of": "rays"}
 # Each says all that it depends on: its trainings stay those of a variant when a default changes.
 VARIANTS = {
@@ -46,21 +46,35 @@ VARIANTS = {
     "rays": Variant("the rendered colours of the rays, exactly", _RAYS | {"num_representatives": FINE}),
     "rays-8": Variant("the rendered colours through the 8 heaviest samples", _RAYS | {"num_representatives": 8}),
 }
-# What the methods do: another thing under each optimiser.
-METHOD = "method"
+# What the methods do, another thing under each optimiser, and how much of a training they do it for.
 METHODS: dict[OptimizerKind, str] = {"adam": "floor 0.03", "muon": "visible"}
+METHOD, THROUGHOUT = "method", "throughout"
+UNTIL = {METHOD: 0.25, THROUGHOUT: 1.0}
 
 
 def variant_of(name: str, optimizer: OptimizerKind) -> Variant:
-    """A variant by its name, which is the method's own or another's."""
-    return VARIANTS[METHODS[optimizer] if name == METHOD else name]
+    """A variant by its name; the method's own are another one under each optimiser."""
+    if name not in UNTIL:
+        return VARIANTS[name]
+    base = VARIANTS[METHODS[optimizer]]
+    return replace(base, changes=base.changes | {"until": UNTIL[name]})
+
+
+def until_of(name: str) -> float:
+    """The share of a training that a variant adjusts."""
+    return UNTIL.get(name, 1.0)
 
 
 def meaning_of(name: str) -> str:
     """A variant in words."""
-    if name != METHOD:
+    if name not in UNTIL:
         return VARIANTS[name].meaning
-    return "; ".join(f"under {optimizer.capitalize()}, {VARIANTS[own].meaning}" for optimizer, own in METHODS.items())
+    kernels = "; ".join(
+        f"under {optimizer.capitalize()}, {VARIANTS[own].meaning}" for optimizer, own in METHODS.items()
+    )
+    if name == THROUGHOUT:
+        return f"{kernels}; to the end of the training"
+    return f"{kernels}; in the first {UNTIL[name]:.0%} of the steps, and the rest is plain"
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class Rays(Study):
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
-        known = (METHOD, *VARIANTS)
+        known = (*UNTIL, *VARIANTS)
         if not set(self.variants).issubset(known) or not self.seeds or not self.optimizers:
             raise ValueError(
                 f"Name at least one seed and one optimizer, and variants of {', '.join(known)}; got {self.variants}."
@@ -205,11 +219,11 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, 
         gains = [gain(differences(own, plain, metric)) for metric in ("psnr", "median_psnr")]
         rows.append(
             [
-                *(variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains), f"{cost:.2f}"),
-                *to_quality(mean_curve(own), base, cost),
+                *(variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains)),
+                *(f"{cost:.2f}", *to_quality(mean_curve(own), base, cost, until_of(variant))),
             ]
         )
-    head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "step / plain")
+    head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "adjusted step / plain")
     return (
         f"{optimizer.capitalize()}, learning rate {rate:g}:\n\n"
         f"{table((*head, 'steps to quality', 'seconds to quality'), rows)}"
