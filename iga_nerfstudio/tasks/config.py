@@ -79,6 +79,8 @@ class TaskConfig:
     """Name of the task and its command."""
     num_evaluations: ClassVar[int] = 50
     """Evaluations in a run where nothing else is asked for."""
+    fitted: ClassVar[tuple[str, ...]] = ()
+    """Settings that say what of the data is fitted: a run keeps them."""
 
     data: Path | None = None
     """File to fit."""
@@ -131,6 +133,7 @@ class ImageConfig(TaskConfig):
     """Fit an image with a coordinate network."""
 
     task: ClassVar[str] = "iga-image"
+    fitted: ClassVar[tuple[str, ...]] = ("crop", "size", "max_side")
 
     data: Path | None = None
     """Picture to fit: a PNG, JPEG, TIFF, WebP, BMP or GIF file, of 8 or 16 bits, grey or colour."""
@@ -165,6 +168,7 @@ class SDFConfig(TaskConfig):
 
     task: ClassVar[str] = "iga-sdf"
     num_evaluations: ClassVar[int] = 20
+    fitted: ClassVar[tuple[str, ...]] = ("target", "resolution", "crop")
 
     data: Path | None = None
     """Shape to fit: a mesh (.ply, .obj, .stl, .glb) or a file of voxels (.npy, .npz, .mat)."""
@@ -201,6 +205,10 @@ class SignalConfig(TaskConfig):
     """Fit a signal with a coordinate network: sound, CSV or NPY (--data), a --signal, or --frequencies."""
 
     task: ClassVar[str] = "iga-signal"
+    fitted: ClassVar[tuple[str, ...]] = (
+        *("signal", "frequencies", "amplitudes", "phases", "num_samples"),
+        *("channel", "column", "start", "duration", "normalise", "axis_scale"),
+    )
 
     data: Path | None = None
     """Signal to fit: a sound (.wav, .flac, .ogg, .mp3, .aif), a table (.csv, .tsv, .txt) or samples (.npy)."""

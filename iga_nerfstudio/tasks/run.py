@@ -77,8 +77,17 @@ def require_same_data(config: AnyTask, begun: AnyTask) -> None:
         begun: The run's own.
 
     Raises:
-        ValueError: If both name a file and the files differ, or the run's own is not there and no other is named.
+        ValueError: If both name a file and the files differ, another part or size of the data would be fitted, or the
+            run's own is not there and no other is named.
     """
+    for name in config.fitted:
+        option, other, own = f"--{name.replace('_', '-')}", getattr(config, name), getattr(begun, name)
+        if other != own:
+            raise ValueError(
+                f"The run in {config.load_dir} has {option} {own}, and with {other} it would be one of other data. "
+                f"Continue it without, or begin another run of its settings: {config.task} --config "
+                f"{config.load_dir}/config.yml and {option}."
+            )
     given, own = config.data, begun.data
     if own is not None and given == own and not own.exists():
         seen_from = "" if own.is_absolute() else f" seen from here, {Path.cwd()}"

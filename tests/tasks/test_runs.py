@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 from PIL import Image
 
 from iga_nerfstudio.tasks import trainer as trainer_module
+from iga_nerfstudio.tasks.config import ImageConfig, SDFConfig, SignalConfig
 from iga_nerfstudio.tasks.config_files import read_preset
-from iga_nerfstudio.tasks.image import ImageConfig
 from iga_nerfstudio.tensor_files import checksum, load_tensors, save_tensors
 from tests.tasks.test_cli import iga_image, the_run
 
@@ -115,6 +116,23 @@ def test_a_run_does_not_become_that_of_other_data(
     # The same picture elsewhere is no other one.
     moved = photo.rename(tmp_path / "moved.png")
     assert iga_image("--load-dir", finished, "--data", moved, "--max-num-iterations", 9) == 0
+
+
+@pytest.mark.parametrize("words", ["--max-side 20", "--size 24 20", "--crop 0 0 30 30"])
+def test_a_run_does_not_become_that_of_another_part_or_size(
+    finished: Path, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = content(finished)
+    option = words.split()[0]
+    assert iga_image("--load-dir", finished, *words.split(), "--max-num-iterations", 9) == 2
+    assert f"iga-image --config {finished}/config.yml and {option}." in " ".join(capsys.readouterr().out.split())
+    assert content(finished) == before
+
+
+@pytest.mark.parametrize("config", [ImageConfig, SDFConfig, SignalConfig])
+def test_what_a_run_keeps_are_settings(config: type[ImageConfig | SDFConfig | SignalConfig]) -> None:
+    assert config.fitted
+    assert set(config.fitted) <= {field.name for field in fields(config)}
 
 
 @pytest.mark.parametrize("relative", [True, False])
