@@ -79,7 +79,7 @@ def configure(scene: Path, folder: Path, name: str, **settings: Any) -> IGATrain
     config.pipeline.datamanager.eval_num_rays_per_batch = 32
     config.pipeline.model.num_coarse_samples = config.pipeline.model.num_importance_samples = 8
     config.pipeline.model.hidden_dim = 16
-    config.pipeline.model.adjustment.end = END
+    config.pipeline.model.adjustment.end, config.pipeline.model.adjustment.until = END, 1.0
     for key, value in settings.items():
         setattr(config, key, value)
     # ns-train makes it before it starts the processes; nerfstudio's trainers would race for it.

@@ -90,6 +90,13 @@ def test_training_writes_checkpoints_and_scalars(trained):
     assert all(value > 0 for value in found["Train Metrics Dict/iga/leading_eigenvalue"])
     assert found["Train Metrics Dict/iga/steps_unadjusted"][-1] == 0
     assert 1 <= found["Train Metrics Dict/iga/effective_rank"][-1] <= 64
+    # A quarter of 12 steps is adjusted.
+    assert adjusted_steps(trained / "nerfstudio_models" / "step-000000011.ckpt") == 3
+    assert found["Train Metrics Dict/iga/end"] == [8, 8, 0, 0, 0, 0]
+
+
+def adjusted_steps(checkpoint: Path) -> int:
+    return torch.load(checkpoint, weights_only=True)["pipeline"]["_model._extra_state"]["step"]
 
 
 def test_evaluation_and_rendering(trained, tmp_path):
@@ -140,12 +147,15 @@ def test_evaluation_and_rendering(trained, tmp_path):
 
 
 def test_resuming_goes_on_from_the_checkpoint(train, trained, scene, tmp_path):
-    result = train(scene, tmp_path, "second", "--max-num-iterations", 16, "--load-dir", trained / "nerfstudio_models")
+    words = ("--max-num-iterations", 16, "--pipeline.model.adjustment.until", 0.9)
+    result = train(scene, tmp_path, "second", *words, "--load-dir", trained / "nerfstudio_models")
     assert result.returncode == 0, result.stderr[-3000:]
+    assert "90% of the training is adjusted" in " ".join(result.stdout.split())
     (path,) = (tmp_path / "tiny" / "iga-nerf-tiny" / "second" / "nerfstudio_models").iterdir()
     assert path.name == "step-000000015.ckpt"
     state = torch.load(path, weights_only=True)
-    assert state["pipeline"]["_model._extra_state"]["step"] == 16
+    # Of its own, those before step 14.4.
+    assert adjusted_steps(path) == 3 + 3
     assert type(next(iter(state["optimizers"]["fields"]["param_groups"]))["lr"]) is float
 
 
