@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from iga_nerfstudio.benchmark.cost.scaling import Scaling
 from iga_nerfstudio.benchmark.cost.step import Step, measure_floor
 from iga_nerfstudio.benchmark.cost.timing import median_ratio, peak_memory, time_alternately
 from iga_nerfstudio.benchmark.cost.viewer import Viewer
-from iga_nerfstudio.benchmark.cost.workloads import BUILDERS
+from iga_nerfstudio.benchmark.cost.workloads import BUILDERS, _image_along_axes
 from iga_nerfstudio.benchmark.study import Study
 
 
@@ -112,6 +113,14 @@ def test_steps_are_timed_with_their_parts_and_against_the_jacobian_route() -> No
     assert f"**{step['ratio']:.3f}**" in study.section(figures, "step")
 
 
+def test_along_axes_all_of_them_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUILDERS, "small", partial(_image_along_axes, 24, 36))
+    (step,) = measured(Step(workloads=("small",), rounds=2, device="cpu"))["workloads"]
+    assert (step["num_groups"], step["num_points"]) == (24 + 36, [24 * 36])
+    assert min(step["part_seconds"].values()) > 0
+    assert step["reference_over_adjustment"] > 1
+
+
 def test_peak_memory_is_what_is_held_at_once() -> None:
     def function() -> None:
         first = torch.zeros(1000, 250)  # a million bytes
@@ -142,13 +151,14 @@ def test_scaling_grows_with_n(tmp_path: Path) -> None:
     assert (tmp_path / "scaling_gpu.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("workload", ["signal-p4", "shape-n512"])
+@pytest.mark.parametrize("workload", ["signal-p4", "shape-n512", "image-axes-384"])
 def test_workloads_differ_in_the_adjustment_alone(workload: str) -> None:
     plain, adjusted = (BUILDERS[workload](enabled, "cpu", 3) for enabled in (False, True))
-    assert not plain.adjuster.active
-    assert adjusted.adjuster.active
+    assert not any(adjuster.active for adjuster in plain.adjusters)
+    assert all(adjuster.active for adjuster in adjusted.adjusters)
+    assert len(adjusted.adjusters) == (2 if workload == "image-axes-384" else 1)
     ((ours, points),), ((theirs, others),) = plain.sizes, adjusted.sizes
-    assert points == others == {"signal-p4": 2048, "shape-n512": 512 * 256}[workload]
+    assert points == others == {"signal-p4": 2048, "shape-n512": 512 * 256, "image-axes-384": 256 * 384}[workload]
     for mine, yours in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, yours)
 

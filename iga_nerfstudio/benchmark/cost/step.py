@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from iga_nerfstudio.adjustment import rebalance as rebalance_module
 from iga_nerfstudio.adjustment.rebalance import PARTS
 from iga_nerfstudio.adjustment.transform import eigenpairs_needed
 from iga_nerfstudio.benchmark.cost.timing import Timed, clock, median_ratio, medians, on, peak_memory, time_alternately
-from iga_nerfstudio.benchmark.cost.workloads import BUILDERS, Training
+from iga_nerfstudio.benchmark.cost.workloads import BUILDERS, GPU_ONLY, Training
 from iga_nerfstudio.benchmark.study import Figures, Train
 from iga_nerfstudio.benchmark.tables import table
 
@@ -28,8 +29,7 @@ class Step(Timed):
 
     name: ClassVar[str] = "step"
 
-    # What to train, such as signal-p8; everything if not given, but on a CPU without nerf-n4096, which takes 20 GB and
-    # minutes a step.
+    # What to train, such as signal-p8; everything if not given, but on a CPU without what is for a GPU.
     workloads: tuple[str, ...] | None = None
     rounds: int = 9  # Timed rounds at least; short steps get more.
     jacobian_route: bool = True  # Whether to time the Jacobian route too, which takes minutes for the largest.
@@ -37,7 +37,7 @@ class Step(Timed):
     def measure(self, train: Train) -> Figures:
         workloads = self.workloads
         if workloads is None:
-            workloads = tuple(name for name in BUILDERS if self.place == "cuda" or name != "nerf-n4096")
+            workloads = tuple(name for name in BUILDERS if self.place == "cuda" or name not in GPU_ONLY)
         if not workloads or set(workloads) - set(BUILDERS):
             raise ValueError(f"Name at least one workload of {', '.join(BUILDERS)}, got {workloads}.")
         return {"workloads": [self.measure_workload(name) for name in workloads]}
@@ -54,10 +54,10 @@ class Step(Timed):
         print(f"{workload}: adjusted / plain {ratio:.3f}")
         memory = {name: peak_memory(step, self.place) for name, step in steps.items()}
         inputs, parts = _parts(adjusted, min(rounds, 7))
-        adjuster = adjusted.adjuster
+        adjuster = adjusted.adjusters[0]
         figures: Figures = {
             "workload": workload,
-            "num_groups": len(inputs[0]),
+            "num_groups": sum(len(rows[0]) for rows in inputs),
             "end": adjuster.end,
             "representative": adjuster.representative,
             "num_points": [points for _network, points in plain.sizes],
@@ -69,11 +69,11 @@ class Step(Timed):
             "memory_ratio": memory["adjusted"] / memory["plain"],
             "part_seconds": parts,
             "adjustment_seconds": sum(parts.values()),
-            "steps_unadjusted": adjuster.diagnostics.steps_unadjusted,
+            "steps_unadjusted": sum(adjuster.diagnostics.steps_unadjusted for adjuster in adjusted.adjusters),
             "floor": measure_floor(plain.sizes, median["plain"], self.place),
         }
         if self.jacobian_route:
-            figures["reference_seconds"] = _reference_seconds(adjuster, inputs)
+            figures["reference_seconds"] = sum(map(_reference_seconds, adjusted.adjusters, inputs))
             figures["reference_over_adjustment"] = figures["reference_seconds"] / figures["adjustment_seconds"]
         return figures
 
@@ -92,24 +92,25 @@ class Step(Timed):
         return f"## Steps {on(figures)}\n\n{table(head, rows)}"
 
 
-def _parts(training: Training, rounds: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
-    """The representatives of the last step, and median seconds per step of each part."""
-    adjuster = training.adjuster
+def _parts(training: Training, rounds: int) -> tuple[list[tuple[Tensor, ...]], dict[str, float]]:
+    """The representatives of every adjuster's last kernel, and median seconds per step of each part."""
     steps: list[dict[str, list[float]]] = []
 
     def timed(name: str) -> Any:
         return clock(steps[-1][name])
 
-    with (
-        patch.object(adjuster, "_entk_and_space", wraps=adjuster._entk_and_space) as kernel,
-        patch.object(adjuster_module, "record_function", timed),
-        patch.object(rebalance_module, "record_function", timed),
-    ):
+    with ExitStack() as patches:
+        for module in (adjuster_module, rebalance_module):
+            patches.enter_context(patch.object(module, "record_function", timed))
+        kernels = [
+            patches.enter_context(patch.object(adjuster, "_entk_and_space", wraps=adjuster._entk_and_space))
+            for adjuster in training.adjusters
+        ]
         for _ in range(rounds):
             steps.append(defaultdict(list))  # a step in chunks applies the transform more than once
             training.step()
     seconds = {part: statistics.median(sum(step[name]) for step in steps) for part, name in PARTS.items()}
-    return kernel.call_args.args[0], seconds
+    return [kernel.call_args.args[0] for kernel in kernels], seconds
 
 
 def _reference_seconds(adjuster: Any, inputs: tuple[Tensor, ...]) -> float:
