@@ -42,8 +42,8 @@ class AdjustmentConfig(RayAdjustmentConfig):
     in short trainings and at small learning rates it finds the shape of a scene late."""
     until: float = field(default=0.25, metadata={"earlier": 1.0})
     """How much of the training is adjusted, from its beginning on: a share of its steps, in (0, 1]. The rest is plain
-    training, at its price: detail that was begun sooner stays ahead, and long trainings end no worse than plain ones.
-    1 is the paper's."""
+    training, at its price: what was begun sooner stays ahead, and long trainings end higher than by an adjustment to
+    their end, which is 1, the paper's."""
     kernel_of: Literal["samples", "visible", "rays"] = "visible"  # type: ignore[assignment]
     """What the kernel is of: the representatives' readouts times the opacity of their rays ("visible"), by which rays
     that see nothing have no part in it, and what teaches them emptiness is left as it is; the readouts alone, as in the

@@ -262,8 +262,8 @@ class AdjustedRays(Model):
         self.adjuster.reconfigure(enabled=False)
         self.panel.show_enabled()
         CONSOLE.log(
-            f"IGA: {self._until:.0%} of the training is adjusted, and that is done. What is left of its {num_steps} "
-            "steps is plain (--pipeline.model.adjustment.until)."
+            f"IGA: {100 * self._until:g}% of the training is adjusted, and that is done. What is left of its "
+            f"{num_steps} steps is plain (--pipeline.model.adjustment.until)."
         )
 
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:

@@ -162,6 +162,12 @@ def test_scenes_of_the_paper_have_their_settings() -> None:
     assert scene_settings("garden") == {}
 
 
+def test_a_plain_training_is_the_same_however_long_the_other_one_is_adjusted() -> None:
+    for name in ("iga-nerf", "iga-nerf-muon", "iga-nerf-tiny"):
+        plain, adjusted = (METHODS[method].at("small", "lego").options for method in (f"{name}-plain", name))
+        assert adjusted.keys() - plain.keys() == {nerf.UNTIL}
+
+
 def command_of(study: Nerf) -> str:
     """The ns-train command of its last training."""
     settings = list(study.trainings())[-1].configuration
