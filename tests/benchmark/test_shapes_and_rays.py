@@ -191,7 +191,7 @@ class TestRays:
         [
             ({"seeds": ()}, "at least one seed"),
             ({"optimizers": ()}, "one optimizer"),
-            ({"variants": ("nothing",)}, "variants of method, plain, heaviest"),
+            ({"variants": ("nothing",)}, "variants of method, throughout, plain"),
             ({"downscale_factors": (1, 2)}, "Give every scene its factor"),
         ],
     )
