@@ -129,16 +129,8 @@ def test_ns_train_goes_on_where_it_stopped(method: str, mixed: bool, scene: Path
     run = tmp_path / "demo" / method / "run"
     options = ("--data", scene, "--output-dir", tmp_path, "--experiment-name", "demo", "--timestamp", "run")
     options += ("--vis", "tensorboard", "--mixed-precision", mixed, "--pipeline.model.eval-num-rays-per-chunk", 4096)
-    options += (
-        "--pipeline.model.adjustment.until",
-        1,
-        "--steps-per-eval-all-images",
-        1000,
-        "--steps-per-eval-image",
-        1000,
-        "--steps-per-eval-batch",
-        1000,
-    )
+    options += ("--steps-per-eval-all-images", 1000, "--steps-per-eval-image", 1000, "--steps-per-eval-batch", 1000)
+    options += ("--pipeline.model.adjustment.until", 1)
     parser = ("iga-blender", "--downscale-factor", 1)
     run_command("ns-train", method, *options, "--max-num-iterations", 20, *parser, log=tmp_path / "first.log")
     more = ("--max-num-iterations", 30, "--load-dir", run / "nerfstudio_models")

@@ -81,10 +81,10 @@ def require_same_data(config: AnyTask, begun: AnyTask) -> None:
             run's own is not there and no other is named.
     """
     for name in config.fitted:
-        option, other, own = f"--{name.replace('_', '-')}", getattr(config, name), getattr(begun, name)
-        if other != own:
+        option, asked, kept = f"--{name.replace('_', '-')}", getattr(config, name), getattr(begun, name)
+        if asked != kept:
             raise ValueError(
-                f"The run in {config.load_dir} has {option} {own}, and with {other} it would be one of other data. "
+                f"The run in {config.load_dir} has {option} {kept}, and with {asked} it would be one of other data. "
                 f"Continue it without, or begin another run of its settings: {config.task} --config "
                 f"{config.load_dir}/config.yml and {option}."
             )

@@ -206,6 +206,24 @@ def test_what_empty_rays_own_of_the_eigenvectors(empty: list[int], expected: tup
     opacity = torch.ones(4, 1)
     opacity[empty] = 0.05
     transform = SpectralTransform(torch.eye(4)[:, :2], torch.full((2,), -0.75), torch.tensor(1.0))
-    model = SimpleNamespace(adjuster=SimpleNamespace(_transform=transform))
+    adjuster = SimpleNamespace(_transform=transform, enabled=True)
+    model = SimpleNamespace(adjuster=adjuster)
     training: Any = SimpleNamespace(outputs={"accumulation": opacity}, pipeline=SimpleNamespace(model=model))
     assert rays.empty_rays(training) == pytest.approx(expected)
+    # The last transform is of other rays by then.
+    adjuster.enabled = False
+    assert rays.empty_rays(training) == pytest.approx((expected[0], expected[0], 1.0, 1.0))
+
+
+def test_what_is_plain_by_then_says_nothing_of_empty_rays() -> None:
+    points = [[20, 0.5, 0.9, 0.1, 0.8], [100, 0.5, 0.8, 0.2, 0.9]]
+    labels = {"scene": "mic", "optimizer": "muon", "empty": points}
+    figures = {"trainings": [labels | {"variant": name} for name in rays.UNTIL]}
+    text = rays._empty(figures)
+    assert [line.split(" | ")[2:4] for line in text.splitlines() if line.startswith("| mic")] == [
+        ["method", "20"],
+        ["throughout", "20"],
+        ["throughout", "100"],
+    ]
+    figures["trainings"] = [labels | {"variant": rays.METHOD, "empty": points[1:]}]
+    assert rays._empty(figures) == ""

@@ -60,11 +60,6 @@ def variant_of(name: str, optimizer: OptimizerKind) -> Variant:
     return replace(base, changes=base.changes | {"until": UNTIL[name]})
 
 
-def until_of(name: str) -> float:
-    """The share of a training that a variant adjusts."""
-    return UNTIL.get(name, 1.0)
-
-
 def meaning_of(name: str) -> str:
     """A variant in words."""
     if name not in UNTIL:
@@ -183,7 +178,7 @@ samples a ray, learning rates fall to 3 percent{", on a GPU" if figures.get("dev
             runs = those(figures["trainings"], scene=scene)
             parts += [f"### {scene}\n", *(_table(figures, runs, *pair) for pair in pairs)]
             parts.append(f"![{scene}: gain in test PSNR over steps]({stem}_{scene}_gains.png)\n")
-        return "\n".join([*parts, _words(figures), _empty(figures)])
+        return "\n".join(filter(None, [*parts, _words(figures), _empty(figures)]))
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
@@ -217,10 +212,11 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, 
     for variant, cost in figures["step_costs"].items():
         own = those(runs, variant=variant)
         gains = [gain(differences(own, plain, metric)) for metric in ("psnr", "median_psnr")]
+        until = variant_of(variant, optimizer).changes["until"]
         rows.append(
             [
                 *(variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains)),
-                *(f"{cost:.2f}", *to_quality(mean_curve(own), base, cost, until_of(variant))),
+                *(f"{cost:.2f}", *to_quality(mean_curve(own), base, cost, until)),
             ]
         )
     head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "adjusted step / plain")
@@ -246,13 +242,17 @@ def _words(figures: Figures) -> str:
 
 
 def _empty(figures: Figures) -> str:
-    """What the paper's kernel, and others, do to rays that see nothing, over the training."""
+    """What the paper's kernel, and others, do to rays that see nothing, while they adjust."""
     rows = []
     adjusted = [run for run in finished(figures["trainings"]) if run["variant"] != "plain"]
     for (scene, optimizer, variant), own in grouped(adjusted, "scene", "optimizer", "variant").items():
-        for point in (0, -1):
-            step, *shares = np.mean([run["empty"][point] for run in own], axis=0)
+        points = np.mean([run["empty"] for run in own], axis=0)
+        for step, *shares in points[[0, -1]]:
+            if step > variant_of(variant, optimizer).changes["until"] * points[-1, 0]:  # plain by then
+                continue
             rows.append([scene, optimizer.capitalize(), variant, f"{step:.0f}", *map("{:.2f}".format, shares)])
+    if not rows:
+        return ""
     head = ("scene", "", "kernel", "step", "empty, of the rays", "of the balanced eigenvectors")
     return f"""Rays that see nothing (opacity below a tenth): their share of the rays of a step and of the squared \
 entries of the balanced eigenvectors, and how much of a ray's own gradient the transform keeps, of theirs and of the \
@@ -291,7 +291,8 @@ def empty_rays(training: NerfTraining) -> tuple[float, float, float, float]:
     balanced eigenvectors (squared entries); and what the transform keeps of a ray's own gradient (mean of S's diagonal)
     of theirs and of the others'. Without an adjustment it keeps all."""
     empty = training.outputs["accumulation"].detach()[:, 0] < 0.1
-    transform = training.pipeline.model.adjuster._transform
+    adjuster = training.pipeline.model.adjuster
+    transform = adjuster._transform if adjuster.enabled else None  # not the last one, of other rays
     share = empty.float().mean().item()
     if transform is None or not 0 < share < 1:
         return share, share, 1.0, 1.0
