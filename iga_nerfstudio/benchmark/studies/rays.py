@@ -91,6 +91,7 @@ class Rays(Study):
     max_num_iterations: int = 1500  # Training steps; the learning rate falls to 3 percent over them.
     curve_points: int = 3  # How often the test views are rendered.
     rounds: int = 15  # Timed rounds of steps.
+    crop_steps: int = 200  # In how many of the first steps rays go through the middle of the views alone.
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
@@ -133,6 +134,7 @@ class Rays(Study):
         data.data = scene
         data.dataparser.downscale_factor, data.dataparser.test_skip = factor, self.test_skip
         data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
+        data.pixel_sampler.crop_steps = self.crop_steps
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **variant_of(variant, optimizer).changes)
