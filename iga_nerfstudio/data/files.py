@@ -80,6 +80,24 @@ def as_text(content: bytes, errors: str = "replace") -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def as_words(content: bytes) -> str:
+    """:func:`as_text` of a file that is all words.
+
+    Args:
+        content: The file.
+
+    Returns:
+        The text, without the zero bytes that some programs leave at its end.
+
+    Raises:
+        ValueError: If there are others: a stretch of it has never been written, or copied.
+    """
+    text = as_text(content).rstrip("\0")
+    if "\0" in text:
+        raise ValueError("it is damaged: bytes of 0 are among its words. Copy or download it again.")
+    return text
+
+
 @contextmanager
 def told_in_one_line(path: Path) -> Iterator[None]:
     """Turn what keeps a file from being written into a message for the user.

@@ -6,8 +6,10 @@ import io
 import json
 import re
 import struct
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import trimesh
@@ -41,6 +43,7 @@ def read_glb(content: bytes, path: Path) -> PolygonMesh:
     try:
         header, binary = _chunks(content)
         _refuse_what_is_not_read(header)
+        _name_other_files(header, path)
         mended = _mended(header, binary)
         mesh = trimesh.load_mesh(
             io.BytesIO(mended),
@@ -53,7 +56,9 @@ def read_glb(content: bytes, path: Path) -> PolygonMesh:
     except _NotReadError:
         raise
     except Exception as error:  # trimesh and json raise whatever a damaged file makes them stumble over
-        raise ValueError(f"it is damaged ({error}). Download or export it again.") from error
+        raise ValueError(
+            f"it is damaged ({str(error) or type(error).__name__}). Download or export it again."
+        ) from error
     return PolygonMesh.of_triangles(mesh.vertices, mesh.faces)
 
 
@@ -90,6 +95,10 @@ def _refuse_what_is_not_read(header: dict[str, Any]) -> None:
             raise _NotReadError("it repeats parts by EXT_mesh_gpu_instancing, which is not read. Export it without.")
         if "skin" in node and "mesh" in node:
             raise _NotReadError("it is posed by a skeleton (skin), which is not read. Apply the pose, export without.")
+    above = Counter(child for node in header.get("nodes", []) for child in node.get("children", []))
+    above.update({root for scene in header["scenes"] for root in scene.get("nodes", [])})
+    if any(number > 1 for number in above.values()):
+        raise _NotReadError("a part of it hangs in several places, of which one would be read. Export it as a tree.")
     shapes = [*header.get("meshes", []), *header.get("nodes", [])]
     if any(np.any(shape.get("weights", [])) for shape in shapes):
         raise _NotReadError("it is deformed by morph targets, which are not read. Apply them, and export without.")
@@ -100,6 +109,15 @@ def _refuse_what_is_not_read(header: dict[str, Any]) -> None:
             if not {"bufferView", "sparse"} & header["accessors"][index].keys():
                 names = ", ".join(primitive.get("extensions", {})) or "nothing that is known"
                 raise _NotReadError(f"a part of it has no numbers of its own, but {names}. Export it without.")
+
+
+def _name_other_files(header: dict[str, Any], path: Path) -> None:
+    """Put the names of files in the place of their addresses, which trimesh takes for names."""
+    for buffer in header.get("buffers", []):
+        if not buffer.get("uri", "data:").startswith("data:"):
+            buffer["uri"] = unquote(buffer["uri"])
+            if not (path.parent / buffer["uri"]).is_file():
+                raise _NotReadError(f"its numbers are in {buffer['uri']}, which is not there. Put it beside this file.")
 
 
 def _primitives(header: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Mapping
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +54,10 @@ _SEPARATE_PLANES = 2
 _ASSOCIATED_ALPHA = 1
 # Pillow cuts off the lower 8 bits, which may add up where it also divides by alpha.
 _DECODER_TOLERANCE = 4.0 / 255.0
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# First column and row, and steps to the next ones, of the seven pictures that an interlaced PNG file consists of.
+_PNG_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_TIFF_DEFLATE = (8, 32946)
 # Values of a picture that are converted at once.
 _VALUES_AT_ONCE = 1 << 20
 # Below this opacity the colour of a resized pixel is a quotient of two rounding errors.
@@ -185,7 +191,11 @@ def _decode(content: bytes, path: Path) -> FloatImage:
     tags = _tiff_tags(content)
     _refuse_tiff_samples(tags, path)
     picture, orientation = _open(content, path, tags)
+    _refuse_damaged_data(content, picture, tags, path)
     bits = _bits_per_sample(picture, content, tags)
+    if picture.format == "PNG" and picture.mode == "L" and picture.info.get("transparency", 256) < 2**bits:
+        # Pillow stretches grey of 2 and 4 bits to 8, but not the level that is transparent.
+        picture.info["transparency"] *= 255 // (2**bits - 1)
     if bits > 8 and picture.mode.startswith("I"):
         image = _wide_grey(picture, bits, tags)
     elif bits > 8:
@@ -267,8 +277,6 @@ def _open(content: bytes, path: Path, tags: Mapping[int, Any]) -> tuple[Image.Im
         picture = Image.open(io.BytesIO(content), formats=_FORMATS)
         frames = getattr(picture, "n_frames", 1)
         picture.load()
-        # Pillow turns TIFF pictures itself while loading; what their metadata go on saying must not turn them again.
-        orientation = 1 if picture.format == "TIFF" else picture.getexif().get(ExifTags.Base.Orientation, 1)
     except Image.DecompressionBombError as error:
         raise ValueError(
             f"{path} claims to be so large that it may be made to exhaust the memory (a decompression bomb): {error} "
@@ -287,7 +295,73 @@ def _open(content: bytes, path: Path, tags: Mapping[int, Any]) -> tuple[Image.Im
         ) from error
     if frames > 1 and picture.format != "MPO":  # Further frames of MPO, a kind of JPEG, are previews.
         logger.warning("%s has %d frames or pages; only the first is read.", path, frames)
-    return picture, orientation
+    return picture, _orientation(picture, path)
+
+
+def _orientation(picture: Image.Image, path: Path) -> int:
+    """The EXIF orientation of a loaded picture that Pillow has not applied."""
+    if picture.format == "TIFF":  # turned while it was loaded; what its metadata go on saying must not turn it again
+        return 1
+    try:
+        orientation: int = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow raises all sorts on broken metadata, and the pixels are sound.
+        logger.warning("The EXIF data of %s cannot be read; should it be turned upright, they do not say so.", path)
+        return 1
+    return orientation
+
+
+def _refuse_damaged_data(content: bytes, picture: Image.Image, tags: Mapping[int, Any], path: Path) -> None:
+    """Decompress once more what has a checksum: decoders stop before it, and leave rows that are not there black."""
+    try:
+        if picture.format == "PNG":
+            found, size = _inflated_size(_png_data(content)), _png_size(content)
+            if found < size:
+                raise zlib.error(f"it holds {found} of {size} bytes")
+        elif tags.get(TiffImagePlugin.COMPRESSION) in _TIFF_DEFLATE:
+            for strip in _tiff_data(content, tags):
+                _inflated_size([strip])
+    except zlib.error as error:
+        raise ValueError(
+            f"{path} is damaged: its pixels are not complete ({error}). Copy or download it again."
+        ) from error
+
+
+def _inflated_size(parts: Iterable[bytes]) -> int:
+    """How many bytes the parts of a compressed stream stand for."""
+    inflater, size = zlib.decompressobj(), 0
+    for part in parts:
+        while part:
+            size += len(inflater.decompress(part, _VALUES_AT_ONCE))
+            part = inflater.unconsumed_tail
+    return size + len(inflater.flush())
+
+
+def _png_data(content: bytes) -> Iterator[bytes]:
+    place = 8  # behind the signature
+    while place + 8 <= len(content):
+        size, name = struct.unpack_from(">I4s", content, place)
+        if name == b"IDAT":
+            yield content[place + 8 : place + 8 + size]
+        place += 12 + size
+
+
+def _png_size(content: bytes) -> int:
+    """Bytes of a PNG file's rows, with the one in front of each that says how it is filtered."""
+    width, height, bits, colour_type, _, _, is_interlaced = struct.unpack_from(">IIBBBBB", content, 16)
+    size = 0
+    for left, top, right, down in _PNG_PASSES if is_interlaced else [(0, 0, 1, 1)]:
+        columns, rows = -(-max(width - left, 0) // right), -(-max(height - top, 0) // down)
+        size += rows * (1 + -(-columns * bits * _PNG_CHANNELS[colour_type] // 8)) if columns else 0
+    return size
+
+
+def _tiff_data(content: bytes, tags: Mapping[int, Any]) -> Iterator[bytes]:
+    """Strips or tiles of the first page."""
+    is_tiled = TiffImagePlugin.TILEOFFSETS in tags
+    offsets = tags.get(TiffImagePlugin.TILEOFFSETS if is_tiled else TiffImagePlugin.STRIPOFFSETS, ())
+    sizes = tags.get(TiffImagePlugin.TILEBYTECOUNTS if is_tiled else TiffImagePlugin.STRIPBYTECOUNTS, ())
+    for offset, size in zip(offsets, sizes, strict=False):
+        yield content[offset : offset + size]
 
 
 def _bits_per_sample(picture: Image.Image, content: bytes, tags: Mapping[int, Any]) -> int:

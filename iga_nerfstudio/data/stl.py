@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 
-from iga_nerfstudio.data.files import as_text
+from iga_nerfstudio.data.files import as_text, as_words
 from iga_nerfstudio.data.polygons import PolygonMesh
 
 logger = logging.getLogger("iga_nerfstudio")
@@ -40,7 +40,7 @@ def read_stl(content: bytes) -> PolygonMesh:
     """
     is_binary = len(content) >= _HEADER and len(content) == _HEADER + _count(content) * _TRIANGLE.itemsize
     if not is_binary and _is_text(content):
-        return _read_words(as_text(content))
+        return _read_words(as_words(content))
     return _read_binary(content)
 
 

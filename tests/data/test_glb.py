@@ -200,3 +200,36 @@ class TestGlb:
         path.write_bytes(path.read_bytes().replace(b"glTF\2", b"glTF\1"))
         with pytest.raises(ValueError, match="it is glTF 1, and only 2 is read"):
             read_mesh(path)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {
+                "nodes": [{"mesh": 0}, {"mesh": 1}, {"children": [0]}, {"children": [0]}],
+                "scenes": [{"nodes": [1, 2, 3]}],
+            },
+            {"nodes": [{"mesh": 0}, {"mesh": 1, "children": [0]}]},
+        ],
+    )
+    def test_a_part_in_several_places(self, tmp_path: Path, change: dict[str, Any]) -> None:
+        glb = Glb()
+        glb.header |= change
+        with pytest.raises(ValueError, match="a part of it hangs in several places"):
+            read_mesh(glb.written(tmp_path / "two.glb"))
+
+    def test_scenes_may_share_a_part(self, tmp_path: Path) -> None:
+        glb = Glb()
+        glb.header["scenes"].append({"nodes": [0]})
+        assert_is_two_balls(glb.written(tmp_path / "two.glb"))
+
+    def test_numbers_in_another_file(self, tmp_path: Path) -> None:
+        glb = Glb()
+        glb.header["buffers"] = [{"byteLength": len(glb.binary), "uri": "two%20balls.bin"}]
+        text = json.dumps(glb.header).encode()
+        text += b" " * (-len(text) % 4)
+        content = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text), len(text), b"JSON") + text
+        (tmp_path / "two.glb").write_bytes(content)
+        with pytest.raises(ValueError, match=r"its numbers are in two balls\.bin, which is not there"):
+            read_mesh(tmp_path / "two.glb")
+        (tmp_path / "two balls.bin").write_bytes(glb.binary)
+        assert_is_two_balls(tmp_path / "two.glb")

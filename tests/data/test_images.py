@@ -185,6 +185,19 @@ class TestEightBits:
             image = read_image(put(tmp_path / "a.tif", tiff(levels, photometric=0)))
             assert_allclose(image, 1 - levels / top, atol=1e-7)
 
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8])
+    def test_a_transparent_grey_of_few_bits(self, tmp_path: Path, bits: int) -> None:
+        top = 2**bits - 1
+        levels = (noise(1, width=8)[..., 0] % (top + 1)).astype(np.uint8)
+        packed = np.packbits(np.unpackbits(levels[..., None], axis=2)[..., -bits:].reshape(HEIGHT, -1), axis=1)
+        rows = b"".join(b"\0" + row.tobytes() for row in packed)
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, HEIGHT, bits, GREY, 0, 0, 0))
+        for level in {0, 1, top}:
+            key = chunk(b"tRNS", struct.pack(">H", level))
+            content = b"\x89PNG\r\n\x1a\n" + header + key + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+            image = read_image(put(tmp_path / "a.png", content))
+            check(image, np.dstack([levels, levels, levels, top * (levels != level)]), top)
+
 
 class TestSixteenBits:
     @pytest.mark.parametrize("colour_type", [GREY, RGB, RGBA])
@@ -494,6 +507,53 @@ class TestBadFiles:
         content = png(noise(PNG_CHANNELS[colour_type], np.uint16, 60, 60), colour_type)
         with pytest.raises(ValueError, match=r"a\.png is damaged or truncated"):
             read_image(put(tmp_path / "a.png", content[: len(content) * 9 // 10]))
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    @pytest.mark.parametrize("colour_type", PNG_CHANNELS)
+    def test_a_png_whose_rows_are_not_all_there(self, tmp_path: Path, colour_type: int, dtype: type) -> None:
+        content = png(noise(PNG_CHANNELS[colour_type], dtype), colour_type)
+        taller = chunk(b"IHDR", content[16:20] + struct.pack(">I", 2 * HEIGHT) + content[24:29])
+        with pytest.raises(ValueError, match=r"a\.png is damaged"):
+            read_image(put(tmp_path / "a.png", content[:8] + taller + content[33:]))
+
+    @pytest.mark.parametrize(("ending", "options"), [("png", {}), ("tif", {"compression": "tiff_adobe_deflate"})])
+    def test_no_damage_to_what_has_a_checksum_goes_unseen(
+        self, tmp_path: Path, ending: str, options: dict[str, Any]
+    ) -> None:
+        levels = noise(3, height=40, width=40)
+        path = save(tmp_path / f"a.{ending}", Image.fromarray(levels), **options)
+        content, random = path.read_bytes(), np.random.default_rng(0)
+        start = content.index(b"\x78")  # of the compressed rows
+        num_refused = 0
+        for _ in range(20):
+            damaged = bytearray(content)
+            place = int(random.integers(start, start + 4000))
+            damaged[place] ^= 1 << int(random.integers(8))
+            try:
+                check(read_image(put(path, bytes(damaged))), levels, 255)
+            except ValueError:
+                num_refused += 1
+        assert num_refused > 15
+
+    @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+    @pytest.mark.parametrize(("width", "height"), [(2, 3), (5, 4), (9, 17)])
+    def test_interlaced_png(self, tmp_path: Path, bits: int, width: int, height: int) -> None:
+        passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+        sizes = [(len(range(x, width, right)), len(range(y, height, down))) for x, y, right, down in passes]
+        rows = bytes(sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns))
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, GREY, 0, 0, 1))
+        whole, cut = (
+            b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+            for data in (rows, rows[:-1])
+        )
+        assert_array_equal(read_image(put(tmp_path / "a.png", whole)), np.zeros((height, width, 1)))
+        with pytest.raises(ValueError, match=r"a\.png is damaged"):
+            read_image(put(tmp_path / "a.png", cut))
+
+    def test_metadata_that_cannot_be_read(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        levels = noise(3)
+        check(read_image(put(tmp_path / "a.png", png(levels, RGB, chunk(b"eXIf", b"garbage")))), levels, 255)
+        assert "The EXIF data of" in caplog.text
 
     def test_truncated_tiff_of_16_bits(self, tmp_path: Path) -> None:
         content = tiff(noise(3, np.uint16), 2, t279=("I", 10**6), t273=("I", 200))

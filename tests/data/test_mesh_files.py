@@ -67,10 +67,14 @@ class TestObj:
             PRISM.replace("f 1", "usemtl paint\ng f\no v\nf 1"),
             PRISM + "f 1 2\nl 1 9\np 3\n",
             PRISM.rstrip(),
+            PRISM.replace("f 2 1 6", "f 2 \\ # half\n1 \\\n6"),
+            PRISM.replace("f 2 1 6", "# of C:\\made\\\nf 2 1 6").replace("f 9", "mtllib C:\\made\\\nf 9"),
+            PRISM + "\0" * 100,
         ],
         ids=[
             *["plain", "tabs", "wide", "indented", "mark", "crlf", "cr", "continued", "continued-crlf", "normals"],
             *["comments", "capitals", "colour", "groups", "lines", "no-end"],
+            *["continued-comment", "folders", "padded"],
         ],
     )
     def test_dialects(self, tmp_path: Path, text: str) -> None:
@@ -98,6 +102,8 @@ class TestObj:
             (PRISM.replace("v 2 0 0", "v 2 0"), r"'v 2 0' has no three numbers"),
             (PRISM.replace("f 2 1", "f 0 1"), "names the vertex 0 after 12 vertices"),
             (PRISM.replace("f 2 1", "f -13 1"), "names the vertex -13 after 12 vertices"),
+            (PRISM.replace("f 2 1", f"f 1{20 * '0'} 1"), "names the vertex 10+ after 12 vertices"),
+            (PRISM.replace("f 2 1", "\0" * 512), "damaged: bytes of 0 are among its words"),
             (PRISM.replace("f 2 1", "f x 1"), "'x' in the line .* is no vertex"),
             (PRISM + "surf 0 1 0 1 1 2 3\n", r"free-form surfaces \(surf\), which are not read"),
             (PRISM + "call other.obj\n", r"another file \(call\)"),

@@ -102,12 +102,57 @@ class TestWav:
             spectra = [np.abs(np.fft.rfft(values[:count], axis=0)) for values in (levels, signal.values)]
             assert_array_equal(*(spectrum.argmax(axis=0) for spectrum in spectra))
 
-    def test_a_truncated_flac_is_refused(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.flac"
-        soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 20000), 8000)
-        path.write_bytes(path.read_bytes()[:20000])
-        with pytest.raises(ValueError, match=r"a\.flac (is truncated|cannot be read)"):
-            read_waveform(path)
+    @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+    def test_an_mp3_that_does_not_say_how_long_it_is(self, tmp_path: Path, mode: str) -> None:
+        loud, quiet = np.random.default_rng(0).uniform(-0.8, 0.8, 8000), np.zeros(40_000)
+        soundfile.write(tmp_path / "a.mp3", np.concatenate([loud, quiet]), 8000, bitrate_mode=mode)
+        content = (tmp_path / "a.mp3").read_bytes()
+        assert b"Xing" in content[:64] or b"Info" in content[:64]
+        without_count = content[content.index(content[:2], 4) :]
+        tags = b"ID3\3\0\0" + bytes([0, 8, 0, 0]) + bytes(8 << 14)
+        for start in (b"", tags):
+            assert 48_000 <= len(read_waveform(put(tmp_path / "b.mp3", start + without_count)).x) < 50_000
+        assert len(read_waveform(tmp_path / "a.mp3").x) == 48_000
+
+    @pytest.mark.parametrize("ending", ["ogg", "mp3", "flac"])
+    def test_nothing_of_a_damaged_file_is_left_out(self, tmp_path: Path, ending: str) -> None:
+        soundfile.write(tmp_path / f"a.{ending}", np.random.default_rng(0).uniform(-0.8, 0.8, 20_000), 8000)
+        content = (tmp_path / f"a.{ending}").read_bytes()
+        middle = len(content) // 2
+        cut, zeros_behind = content[:middle], content[:middle] + bytes(middle)
+        zeros_within = content[:middle] + bytes(2000) + content[middle + 2000 :]
+        hole = content[:middle] + content[middle + 2000 :]
+        for part in (cut, zeros_behind, zeros_within, hole):
+            with pytest.raises(ValueError, match=rf"a\.{ending} (is truncated|is damaged|cannot be read)"):
+                read_waveform(put(tmp_path / f"a.{ending}", part))
+
+    def test_ogg_with_something_behind(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        soundfile.write(tmp_path / "a.ogg", np.zeros(9000), 8000)
+        content = (tmp_path / "a.ogg").read_bytes()
+        assert len(read_waveform(put(tmp_path / "a.ogg", content + b"TAG" + bytes(125))).x) == 9000
+        assert not caplog.records
+        assert len(read_waveform(put(tmp_path / "a.ogg", content + content)).x) == 9000
+        assert "holds 2 sounds one after the other; only the first is read" in caplog.text
+
+    @pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU"])
+    def test_cut_short(self, tmp_path: Path, kind: str) -> None:
+        path = tmp_path / "a.wav"
+        soundfile.write(path, np.zeros(1000), 8000, "PCM_16", format=kind)
+        assert len(read_waveform(path).x) == 1000
+        with pytest.raises(ValueError, match=r"a\.wav is truncated: \d+ of (the|its) \d+ .* are missing"):
+            read_waveform(put(path, path.read_bytes()[:-500]))
+
+    def test_flac_of_unknown_length(self, tmp_path: Path) -> None:
+        soundfile.write(tmp_path / "a.flac", np.zeros(1000), 8000)
+        content = bytearray((tmp_path / "a.flac").read_bytes())
+        content[21] &= 0xF0  # the upper bits of the number of samples
+        content[22:26] = bytes(4)
+        with pytest.raises(ValueError, match=r"a\.flac cannot be read as sound: it does not say how many samples"):
+            read_waveform(put(tmp_path / "a.flac", bytes(content)))
+
+    def test_what_libsndfile_cannot_seek_in(self, tmp_path: Path) -> None:
+        soundfile.write(tmp_path / "a.wav", np.zeros(3200), 8000, "GSM610")
+        assert len(read_waveform(tmp_path / "a.wav").x) >= 3200
 
     def test_silence(self, tmp_path: Path) -> None:
         assert read_waveform(put(tmp_path / "a.wav", wav(bytes(20)))).peak == 0.0

@@ -176,7 +176,9 @@ class TestText:
             "t,level\r0,1\r0.5,2\r1,4\r",
             "t;level;\n0;1;\n0.5;2;\n1;4;\n",
             "0,1,\n0.5,2,\n1,4,\n",
+            "t,level,,\n0,1,,\n0.5,2,,\n1,4,,\n",
             "t\tlevel in µV\r\n0\t1\r\n0.5\t2\r\n1\t4\r\n".encode("utf-16"),
+            "Zeit;Größe in µV\r\n0;1\r\n0.5;2\r\n1;4\r\n".encode("cp1252"),
         ],
     )
     def test_two_columns(self, tmp_path: Path, text: str | bytes) -> None:
@@ -184,6 +186,21 @@ class TestText:
         assert_array_equal(signal.values, np.float32([[1], [2], [4]]))
         assert (signal.sample_rate, signal.start, signal.unit) == (2.0, 0.0, "")
         assert_array_equal(signal.x, [-1, 0, 1])
+
+    def test_names_as_programs_on_windows_write_them(self, tmp_path: Path) -> None:
+        path = put(tmp_path / "a.csv", "Zeit (s);Größe (µm);b\n0;1;5\n1;2;6\n".encode("cp1252"))
+        assert_array_equal(read_waveform(path, column="Größe (µm)").values[:, 0], [1, 2])
+
+    @pytest.mark.parametrize(
+        ("text", "number_of_warnings"),
+        [("0,12\n1,25\n2,75\n", 1), ("t,level\n0,12\n1,25\n2,75\n", 0), ("0,1.2\n1,2.5\n", 0), ("0;12\n1;25\n", 0)],
+    )
+    def test_commas_that_may_be_decimal_are_told_of(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, number_of_warnings: int
+    ) -> None:
+        read_waveform(put(tmp_path / "a.csv", text))
+        assert len(caplog.records) == number_of_warnings
+        assert all("If it is a decimal one" in record.message for record in caplog.records)
 
     @pytest.mark.parametrize("text", ["1\n2\n-3.5\n", "sound, level\n1\n2\n-3.5", "my level\n1\n2\n-3.5"])
     @pytest.mark.parametrize("ending", ["csv", "txt", "tsv"])
@@ -256,7 +273,21 @@ class TestText:
             ("1\nnan\ninf\n", r"2 of the 3 values of .*a\.csv are NaN"),
             (",".join("0" * 18) + "\n" + ",".join("1" * 18), "has 18 columns, but at most 16 beside the positions"),
             (b"\xff\xfe0\x00\n\x001", r"a\.csv is no text in UTF-8"),
-            ("t,µV\n0,1\n1,2\n".encode("latin-1"), r"a\.csv is no text in UTF-8"),
+            ("t,v\n0,1\n1,2\n".encode("utf-16-le"), r"a\.csv is no text in UTF-8"),
+            (b"0,1\n" + bytes(512) + b"\n1,2\n", r"a\.csv is no text .*, or it is damaged: it holds bytes of 0"),
+            ("0,5\n1,25\n2,05\n", "line 3: '2,05' looks like a number with a decimal comma. Use a decimal point"),
+            ("Wert, V\n0,5\n0,00\n", "line 3: '0,00' looks like a number with a decimal comma"),
+            ("0,5\n0,7\n0,9\n", "evenly spaced .* If the commas are decimal ones, use decimal points"),
+            ("0,5 1,5\n1,5 2,5\n", "line 1: '5 1' is not a number. Use a decimal point"),
+            ('t,v\n0,"1,234"\n', "'1,234' is not a number. Use a decimal point, and nothing else between digits"),
+            ("t;v\n0;1.234,5\n", "'1.234,5' is not a number. Use a decimal point, and nothing else between digits"),
+            ("t;v\n0;1.000.000\n", "Use a decimal point, and nothing else between digits"),
+            ("t;v\n0;1\u202f000\n", "Use a decimal point, and nothing else between digits"),
+            ("t,a\n08:15,1\n08:16,2\n", "Write dates and times as numbers"),
+            (
+                f"{17 * 10**17},1\n{17 * 10**17 + 100},2\n{17 * 10**17 + 200},3\n",
+                r"go up to 1\.7e\+18, where numbers are 256 apart .* Subtract the first position",
+            ),
             ("day,a\n2024-01-31,1\n2024-02-01,2\n", "line 2: '2024-01-31' is not a number. Write dates and times as"),
             ("at;a\n31.1.2024;1\n1.2.2024;2\n", "Write dates and times as numbers"),
             ("at,a\n08:15:00,1\n08:15:01,2\n", "Write dates and times as numbers"),
