@@ -70,8 +70,8 @@ class IGATrainerConfig(TrainerConfig):
         super().__setattr__(name, value)
 
     def set_experiment_name(self) -> None:
-        """As nerfstudio's; data that are the working directory, or around it, have a name too."""
-        data = self.pipeline.datamanager.data
+        """As nerfstudio's; data that are the working directory, around it, or given to the parser have a name too."""
+        data = _data_of(self)
         if self.experiment_name is None and data is not None:
             self.experiment_name = _name_of(data)
         super().set_experiment_name()

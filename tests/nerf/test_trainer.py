@@ -320,6 +320,10 @@ class TestFolders:
         config.experiment_name, config.pipeline.datamanager.data = None, Path(data)
         assert config.get_base_dir() == tmp_path / name / "iga-nerf-tiny" / "{timestamp}"
 
+    def test_data_of_the_parser_alone_name_their_runs(self, config, tmp_path):
+        config.experiment_name, config.pipeline.datamanager.dataparser.data = None, tmp_path / "lego"
+        assert config.get_base_dir() == tmp_path / "lego" / "iga-nerf-tiny" / "{timestamp}"
+
     def test_a_run_does_not_become_that_of_other_data(self, config, tmp_path):
         own, other = tmp_path / "own", tmp_path / "other"
         own.mkdir(), other.mkdir()
