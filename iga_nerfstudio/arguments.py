@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,11 @@ def expand_homes(settings: Any) -> None:
     """Read ``~`` in the paths of settings as people mean it where no shell has: in ``--data=~/photo.png``, and in YAML.
 
     Args:
-        settings: A dataclass's object, whose own paths are changed.
+        settings: A dataclass's object, whose paths are changed, and those of the dataclasses in it.
     """
     for one in fields(settings):
         value = getattr(settings, one.name)
         if isinstance(value, Path):
             setattr(settings, one.name, Path(os.path.expanduser(value)))
+        elif is_dataclass(value) and not isinstance(value, type):
+            expand_homes(value)

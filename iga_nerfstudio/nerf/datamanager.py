@@ -35,6 +35,14 @@ class SingleImagePixelSampler(PixelSampler):
     # Set by the data manager. Batches that are not for training know no step and see whole images.
     step: int | None = None
 
+    def __init__(self, config: SingleImagePixelSamplerConfig, **kwargs: Any) -> None:
+        if not 0 < config.crop_fraction <= 1:
+            raise ValueError(
+                "--pipeline.datamanager.pixel-sampler.crop-fraction is a share of the image's side, above 0 and at "
+                f"most 1; got {config.crop_fraction}. --pipeline.datamanager.pixel-sampler.crop-steps 0 leaves it out."
+            )
+        super().__init__(config, **kwargs)
+
     def sample_method(
         self,
         batch_size: int,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,17 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.blender_dataparser import Blender, BlenderDataParserConfig
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
+from nerfstudio.utils.colors import COLORS_DICT
 
+from iga_nerfstudio.arguments import expand_homes
 from iga_nerfstudio.nerf.images import ImageHeader, copy_images, find_image, is_absolute, read_headers
 from iga_nerfstudio.nerf.scene_cameras import camera_poses, cameras_of
 from iga_nerfstudio.nerf.transforms import Transforms, read_transforms
 
 logger = logging.getLogger("iga_nerfstudio")
+
+# Views whose mean says little.
+_FEW = 5
 
 
 @dataclass
@@ -34,11 +41,23 @@ class IGABlenderDataParserConfig(BlenderDataParserConfig):
     """Keep every that many views of the validation and test splits, starting from the first; the paper keeps every
     8th."""
 
+    def __post_init__(self) -> None:
+        expand_homes(self)
+
 
 class IGABlender(Blender):
     """Scenes read as their files mean them, and checked before training starts."""
 
     config: IGABlenderDataParserConfig
+
+    def __init__(self, config: IGABlenderDataParserConfig) -> None:
+        if config.alpha_color is not None and config.alpha_color.lower() not in COLORS_DICT:
+            raise ValueError(
+                f"iga-blender --alpha-color must be None or one of {', '.join(COLORS_DICT)}, got {config.alpha_color}."
+            )
+        if not 0 < config.scale_factor < math.inf:
+            raise ValueError(f"iga-blender --scale-factor must be positive and finite, got {config.scale_factor}.")
+        super().__init__(config)
 
     def _generate_dataparser_outputs(self, split: str = "train", **kwargs: Any) -> DataparserOutputs:
         for name in ("downscale_factor", "test_skip"):
@@ -46,11 +65,11 @@ class IGABlender(Blender):
                 raise ValueError(f"{name} must be at least 1, got {getattr(self.config, name)}.")
         transforms = read_transforms(self.data, split)
         if split != "train":
-            transforms = transforms.keep(list(range(0, len(transforms.frames), self.config.test_skip)))
+            transforms = skip_views(transforms, self.config.test_skip)
         poses = camera_poses(transforms)
         poses[..., 3] *= self.scale_factor
         folder = transforms.path.parent
-        images = find_images(transforms, folder)
+        images = find_images(transforms, folder, split)
         headers = read_headers(images)
         cameras = cameras_of(transforms, poses, images, [headers[image].size for image in images])
         if split == "train" and any(transforms.value(i, "mask_path") for i in range(len(images))):
@@ -73,12 +92,29 @@ class IGABlender(Blender):
         )
 
 
-def find_images(transforms: Transforms, folder: Path) -> list[Path]:
+def skip_views(transforms: Transforms, skip: int) -> Transforms:
+    """Every ``skip``-th view of a split for evaluation; told where that leaves next to none."""
+    count = len(transforms.frames)
+    kept = list(range(0, count, skip))
+    if len(kept) < min(_FEW, count):
+        logger.warning(
+            "%d of the %d views of %s are kept for evaluation (iga-blender --test-skip %d). End the command with "
+            "iga-blender --test-skip 1 to keep all.",
+            len(kept),
+            count,
+            transforms.path,
+            skip,
+        )
+    return transforms.keep(kept)
+
+
+def find_images(transforms: Transforms, folder: Path, split: str) -> list[Path]:
     """The frames' images.
 
     Args:
         transforms: Frames.
         folder: The scene's folder.
+        split: The frames' name.
 
     Returns:
         A file for each.
@@ -86,22 +122,33 @@ def find_images(transforms: Transforms, folder: Path) -> list[Path]:
     Raises:
         ValueError: If one is missing; names the frame.
     """
-    images: list[Path] = []
-    for i, frame in enumerate(transforms.frames):
-        image = find_image(folder, frame["file_path"])
-        if image is None:
-            named = folder / frame["file_path"].replace("\\", "/")
-            shown = named if named.suffix else named.with_suffix(".png")
-            others = ", ".join(sorted(path.name for path in named.parent.glob(f"{glob.escape(named.stem)}.*")))
-            raise ValueError(
-                f"{transforms.name(i)}: the image {shown}, named by the transforms file, is missing."
-                f"{f' There is {others}.' if others else ''}"
+    found = [find_image(folder, frame["file_path"]) for frame in transforms.frames]
+    missing = [i for i, image in enumerate(found) if image is None]
+    if missing:
+        others = f" So it is with {len(missing)} frames of {len(found)}." if len(missing) > 1 else ""
+        if len(missing) == len(found) and transforms.path.name == f"transforms_{split}.json" and split != "train":
+            others += (
+                f" Render them, or put {transforms.path.name} elsewhere, whose poses are of no use alone: another "
+                "split, or every 8th frame, is kept for evaluation then."
             )
-        images.append(image)
+        raise ValueError(f"{transforms.name(missing[0])}: {_what_is_missing(transforms, missing[0], folder)}{others}")
+    images = [image for image in found if image is not None]
     named = transforms.frames[0]["file_path"]
     if is_absolute(named) and images[0] != Path(named):
         logger.warning("%s names images as of another machine (%s); %s is read.", transforms.path, named, images[0])
     return images
+
+
+def _what_is_missing(transforms: Transforms, i: int, folder: Path) -> str:
+    """A frame's image that is not there, and what is in its place."""
+    named = folder / transforms.frames[i]["file_path"].replace("\\", "/")
+    shown = named if named.suffix else named.with_suffix(".png")
+    if shown.is_symlink():
+        return f"the image {shown} is a link to {os.readlink(shown)}, which is missing."
+    if shown.is_dir():
+        return f"the image {shown}, named by the transforms file, is a folder."
+    others = ", ".join(sorted(path.name for path in named.parent.glob(f"{glob.escape(named.stem)}.*")))
+    return f"the image {shown}, named by the transforms file, is missing.{f' There is {others}.' if others else ''}"
 
 
 def require_divisible(headers: dict[Path, ImageHeader], factor: int) -> None:

@@ -6,11 +6,14 @@ import hashlib
 import os
 import struct
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -23,11 +26,8 @@ from iga_nerfstudio.files import write_whole
 _T = TypeVar("_T")
 
 # What a name without its ending may stand for; Blender scenes mean PNGs.
-_ENDINGS = tuple(
-    spelling
-    for ending in (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif")
-    for spelling in (ending, ending.upper(), ending.title())
-)
+_PLAIN_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif")
+_ENDINGS = tuple(spelling for ending in _PLAIN_ENDINGS for spelling in (ending, ending.upper(), ending.title()))
 # The modes of Pillow that nerfstudio's InputDataset turns into the right colours.
 _READ_BY_NERFSTUDIO = ("L", "RGB", "RGBA")
 # The last bytes of a whole file.
@@ -53,18 +53,67 @@ def find_image(folder: Path, file_path: str) -> Path | None:
         folder: The scene's folder.
         file_path: Relative to it or absolute, with slashes or backslashes, with or without its ending, in small letters
             or capitals. An absolute path of another machine is looked for in the folder, by as many of its last parts
-            as can be found.
+            as can be found. What is not there by that name may be there by one that Windows, macOS or a browser take
+            for the same: in other capitals, accents put together otherwise, or ``%20`` for a space.
 
     Returns:
         The file, or None if there is none.
     """
-    for place in _places(folder, file_path.replace("\\", "/")):
+    places = list(_places(folder, file_path.replace("\\", "/")))
+    for place in places:
         bare, own = os.path.splitext(place)
         respelled = (bare + ending for ending in _ENDINGS if ending.lower() == own.lower())
         for candidate in chain([place], respelled, (place + ending for ending in _ENDINGS)):
             if os.path.isfile(candidate):
                 return Path(candidate)
+    return next((Path(found) for found in map(_spelled_otherwise, places) if found is not None), None)
+
+
+def _spelled_otherwise(place: str) -> str | None:
+    """The image that a path means, spelled as it is on the disk; None if there is none, or several."""
+    folder, name = os.path.split(place)
+    parent = _as_spelled(folder)
+    if parent is None:
+        return None
+    for ending in ("", *_PLAIN_ENDINGS):
+        found = _only_one(parent, name + ending)
+        if found is not None and os.path.isfile(found):
+            return found
     return None
+
+
+def _as_spelled(folder: str) -> str | None:
+    """A folder's path with its parts spelled as they are on the disk; None if there is no such one, or several."""
+    if os.path.isdir(folder):
+        return folder
+    above, name = os.path.split(folder)
+    parent = _as_spelled(above) if name else None
+    return None if parent is None else _only_one(parent, name)
+
+
+def _only_one(folder: str, name: str) -> str | None:
+    """What is in a folder by a name, however it is spelled; None if there is nothing, or several."""
+    if not os.path.isdir(folder):
+        return None
+    alike = _names(folder, os.stat(folder).st_mtime_ns).get(_plain(name), [])
+    return os.path.join(folder, alike[0]) if len(alike) == 1 else None
+
+
+@lru_cache(maxsize=8)
+def _names(folder: str, _changed: int) -> dict[str, list[str]]:
+    """What is in a folder, as it was when it was changed last, by plain names."""
+    names: dict[str, list[str]] = {}
+    try:
+        for name in os.listdir(folder):
+            names.setdefault(_plain(name), []).append(name)
+    except PermissionError:  # somebody's on another path than the scene's
+        pass
+    return names
+
+
+def _plain(name: str) -> str:
+    """What all spellings of a name have in common."""
+    return unicodedata.normalize("NFC", unquote(name).casefold())
 
 
 def is_absolute(file_path: str) -> bool:
@@ -146,7 +195,7 @@ def copy_images(folder: Path, headers: dict[Path, ImageHeader], factor: int) -> 
         What to read in the place of each image.
 
     Raises:
-        ValueError: If one cannot be read.
+        ValueError: If one cannot be read, or its copy cannot be written.
     """
     wanted = [path for path, header in headers.items() if factor > 1 or not header.read_by_nerfstudio]
     if not wanted:
@@ -213,7 +262,12 @@ def _write_copy(target: Path, source: Path, factor: int) -> None:
         os.utime(staged, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
     # Two runs may prepare the same scene at once.
-    write_whole(target, write)
+    try:
+        write_whole(target, write)
+    except OSError as error:
+        raise ValueError(
+            f"The small copy {target} of {source} cannot be written: {error.strerror or error}. Make room there."
+        ) from error
 
 
 def read_pixels(path: Path) -> np.ndarray:

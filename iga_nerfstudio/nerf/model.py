@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import SpectralTransform
+from iga_nerfstudio.arguments import whole_number
 from iga_nerfstudio.nerf.field import IGANerfField
 from iga_nerfstudio.nerf.near_far import TRAINING_POSES, SceneBounds, TrainedSpaceCollider, find_bounds, set_bounds
 from iga_nerfstudio.nerf.ray_adjuster import (
@@ -91,6 +92,19 @@ class IGANerfModelConfig(ModelConfig):
     """AlexNet weights for LPIPS; torch's cache, or a download, if not given."""
 
 
+# What there has to be of everything that a person counts.
+_LEAST = {
+    "num_coarse_samples": 1,
+    "num_importance_samples": 0,
+    "num_layers": 2,  # the encoding is joined to the output of one and is the input of another
+    "hidden_dim": 1,
+    "view_dim": 1,
+    "position_octaves": 0,
+    "direction_octaves": 0,
+    "eval_num_rays_per_chunk": 1,
+}
+
+
 class IGANerfModel(AdjustedRays, Model):
     """Coarse and fine NeRF whose fine ray colours carry adjusted gradients.
 
@@ -112,6 +126,8 @@ class IGANerfModel(AdjustedRays, Model):
 
         from iga_nerfstudio.evaluation.metrics import ImageMetrics
 
+        for name, least in _LEAST.items():
+            whole_number(f"--pipeline.model.{name.replace('_', '-')}", getattr(self.config, name), least)
         # nerfstudio's own builds the collider alone, and wants its planes given.
         if self.config.enable_collider:
             self.collider = TrainedSpaceCollider()  # type: ignore[assignment]
@@ -184,7 +200,15 @@ class IGANerfModel(AdjustedRays, Model):
             ``rgb`` (n, 3), ``depth`` and ``accumulation`` (n, 1) of the fine field, and the same of the coarse field
             under ``*_coarse``. In training, gradients of ``rgb`` are adjusted; otherwise there is
             ``coarse_fine_difference`` (n, 1) too, the mean absolute difference of both colours.
+
+        Raises:
+            ValueError: If near and far are not set.
         """
+        if ray_bundle.nears is None:
+            raise ValueError(
+                "Rays have no near and far: --pipeline.model.enable-collider is False. Leave it True; "
+                "--pipeline.model.collider-params sets the two."
+            )
         ray_bundle = self.bounds.to_network(ray_bundle)
         coarse_samples = self.sampler_uniform(ray_bundle)
         coarse_colours, coarse_weights = self._weigh(self.field_coarse.raw_outputs(coarse_samples), coarse_samples)

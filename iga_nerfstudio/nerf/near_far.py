@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -98,8 +99,10 @@ def set_bounds(planes: dict[str, float] | None) -> SceneBounds:
     """
     if planes is None:
         return SceneBounds()
+    if planes.keys() != {"near_plane", "far_plane"}:
+        raise ValueError(f"Near and far are near_plane and far_plane, got {', '.join(planes)}. Set {_TO_SET}.")
     bounds = SceneBounds(planes["near_plane"], planes["far_plane"])
-    if not 0 <= bounds.near < bounds.far:
+    if not 0 <= bounds.near < bounds.far < math.inf:
         raise ValueError(f"near_plane {bounds.near:g} and far_plane {bounds.far:g} are no range. Set {_TO_SET}, N < F.")
     return bounds
 

@@ -8,8 +8,8 @@ from typing import Any
 from nerfstudio.data.dataparsers.base_dataparser import DataParser
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.models.nerfacto import NerfactoModelConfig
-from PIL import Image
 
+from iga_nerfstudio.nerf.backgrounds import is_transparent
 from iga_nerfstudio.nerf.dataparser import IGABlender
 from iga_nerfstudio.nerf.near_far import FAR, NEAR, bounds_of
 
@@ -39,7 +39,7 @@ def advise(config: NerfactoModelConfig, views: InputDataset, parser: DataParser)
         views: Training views.
         parser: Where they come from.
     """
-    bounds, transparent = bounds_of(views.cameras.camera_to_worlds), _is_transparent(views)
+    bounds, transparent = bounds_of(views.cameras.camera_to_worlds), is_transparent(views)
     if bounds is None:
         return
     planes, scaling = {"near_plane": NEAR, "far_plane": FAR}, ""
@@ -78,8 +78,3 @@ def set_for_object(config: NerfactoModelConfig) -> None:
         if getattr(config, name) == getattr(theirs, name):
             setattr(config, name, value)
     config.camera_optimizer.mode = "off"
-
-
-def _is_transparent(views: InputDataset) -> bool:
-    with Image.open(views.image_filenames[0]) as image:
-        return image.mode == "RGBA" and image.getchannel("A").getextrema()[0] < 255

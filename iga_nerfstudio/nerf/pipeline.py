@@ -14,6 +14,8 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch.cuda.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from iga_nerfstudio.arguments import whole_number
+from iga_nerfstudio.nerf.nerfstudio_fixes.unreadable_views import named_where_unreadable
 from iga_nerfstudio.nerf.ray_adjuster import AdjustedRays
 from iga_nerfstudio.nerf.transforms import require_nerfstudio_data
 from iga_nerfstudio.tensor_files import checksum
@@ -41,7 +43,7 @@ class IGANerfPipeline(VanillaPipeline):
         grad_scaler: The trainer's gradient scaler.
 
     Raises:
-        ValueError: If the data are not of the layout that the parser reads.
+        ValueError: If the data are not of the layout that the parser reads, or a batch has no rays.
     """
 
     def __init__(
@@ -57,8 +59,12 @@ class IGANerfPipeline(VanillaPipeline):
         parser = getattr(manager, "dataparser", None)
         if parser is not None and parser._target is Nerfstudio:  # other parsers' settings may be built on its own
             require_nerfstudio_data(manager.data or parser.data)
+        for name in ("train", "eval"):
+            rays = getattr(manager, f"{name}_num_rays_per_batch", 1)  # others' data managers may have none
+            whole_number(f"--pipeline.datamanager.{name}-num-rays-per-batch", rays, 1)
         wrap_here = world_size > 1 and torch.device(device).type == "cpu"
-        super().__init__(config, device, test_mode, 1 if wrap_here else world_size, local_rank, grad_scaler)
+        with named_where_unreadable():
+            super().__init__(config, device, test_mode, 1 if wrap_here else world_size, local_rank, grad_scaler)
         if isinstance(self.model, AdjustedRays):
             self.model.training_views = self.datamanager.train_dataset
         if wrap_here:

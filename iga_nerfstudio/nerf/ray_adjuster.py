@@ -11,6 +11,7 @@ from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.model_components.renderers import RGBRenderer
 from nerfstudio.models.base_model import Model
+from nerfstudio.utils import comms
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from iga_nerfstudio.adjustment import (
 from iga_nerfstudio.adjustment.history import SpectrumHistory
 from iga_nerfstudio.adjustment.processes import num_processes
 from iga_nerfstudio.adjustment.settings import adjuster_of
+from iga_nerfstudio.nerf.backgrounds import advise_background
 from iga_nerfstudio.nerf.collapse import CollapseWatch
 from iga_nerfstudio.nerf.view_error import error_at_training_view
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
@@ -232,6 +234,10 @@ class AdjustedRays(Model):
             ValueError: If ``adjustment.end`` asks for more eigenvalues than the kernel has rays.
         """
         require_enough_rays(self.adjuster, training_callback_attributes)
+        pipeline = training_callback_attributes.pipeline
+        views = None if pipeline is None else pipeline.datamanager.train_dataset
+        if views is not None and comms.is_main_process():
+            advise_background(self.renderer_rgb.background_color, views)
         own = super().get_training_callbacks(training_callback_attributes)
         trainer = training_callback_attributes.trainer
         if trainer is not None:
@@ -261,6 +267,8 @@ class AdjustedRays(Model):
         self._ended = True
         self.adjuster.reconfigure(enabled=False)
         self.panel.show_enabled()
+        if not comms.is_main_process():
+            return
         CONSOLE.log(
             f"IGA: {100 * self._until:g}% of the training is adjusted, and that is done. What is left of its "
             f"{num_steps} steps is plain (--pipeline.model.adjustment.until)."

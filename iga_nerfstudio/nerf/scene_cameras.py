@@ -16,6 +16,8 @@ from iga_nerfstudio.nerf.transforms import LAYOUT, Transforms, is_number
 
 # Real files round their matrices; entries of a rotation may be off by that much.
 _RIGID = 1e-2
+# Degrees. No lens without distortion sees more; focal lengths that ask for it are of another unit.
+_WIDEST = 150.0
 # In nerfstudio's order.
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 
@@ -71,8 +73,9 @@ def camera_poses(transforms: Transforms) -> Tensor:
 
 def _matrix(transforms: Transforms, i: int) -> npt.NDArray[np.float64]:
     """A frame's matrix, ``(4, 4)``."""
+    given = transforms.frames[i].get("transform_matrix")
     try:
-        matrix = np.array(transforms.frames[i].get("transform_matrix"), dtype=np.float64)
+        matrix = np.array(given, dtype=np.float64)
     except OverflowError:  # a whole number of hundreds of digits
         matrix = np.full((4, 4), np.inf)
     except (TypeError, ValueError):
@@ -80,7 +83,7 @@ def _matrix(transforms: Transforms, i: int) -> npt.NDArray[np.float64]:
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, (0.0, 0.0, 0.0, 1.0)])
     if matrix.shape != (4, 4):
-        raise ValueError(f"{transforms.name(i)} lacks a transform_matrix of 4x4 or 3x4 numbers.")
+        raise ValueError(f"{transforms.name(i)} lacks a transform_matrix of 4x4 or 3x4 numbers, got {short(given)}.")
     return matrix
 
 
@@ -125,7 +128,8 @@ def _require_fitting_sizes(transforms: Transforms, images: list[Path], sizes: li
     """Images must be of the size that the file gives them; where it gives none to each, all of one size."""
     for i, (width, height) in enumerate(sizes):
         w, h = transforms.number(i, "w"), transforms.number(i, "h")
-        if w not in (None, width) or h not in (None, height):
+        # Blender cuts off what a resolution of some per cent leaves of a pixel; its add-ons do not.
+        if any(said is not None and abs(said - size) >= 1 for said, size in ((w, width), (h, height))):
             raise ValueError(
                 f"{transforms.name(i)}: {images[i]} has {width}x{height} pixels, but w and h are "
                 f"{transforms.value(i, 'w')} and {transforms.value(i, 'h')}. Give the image's own, and focal lengths "
@@ -164,10 +168,23 @@ def _focal(transforms: Transforms, i: int, axis: str, extent: int) -> float | No
     """A frame's focal length along an axis, in pixels: its own, or else the file's; None if neither is given."""
     for source in (transforms.frames[i], transforms.shared):
         if source.get(f"fl_{axis}") is not None:
-            return _in_range(transforms, i, f"fl_{axis}", np.inf)
+            return _in_pixels(transforms, i, f"fl_{axis}", extent)
         if source.get(f"camera_angle_{axis}") is not None:
             return 0.5 * extent / float(np.tan(0.5 * _in_range(transforms, i, f"camera_angle_{axis}", np.pi)))
     return None
+
+
+def _in_pixels(transforms: Transforms, i: int, key: str, extent: int) -> float:
+    """A focal length that is given as such."""
+    focal = _in_range(transforms, i, key, np.inf)
+    angle = float(np.rad2deg(2 * np.arctan(0.5 * extent / focal)))
+    if angle > _WIDEST and _camera_type(transforms, i) == CameraType.PERSPECTIVE:
+        raise ValueError(
+            f"{transforms.name(i)}: {key} is {focal:.6g}, an angle of view of {angle:.0f} degrees in an image of "
+            f"{extent} pixels along that axis. Give it in pixels, not in millimetres or as a share of the width; if it "
+            f"is meant, give camera_angle_{key[-1]} in its place."
+        )
+    return focal
 
 
 def _in_range(transforms: Transforms, i: int, key: str, end: float) -> float:

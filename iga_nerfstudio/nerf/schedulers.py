@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
@@ -33,8 +34,17 @@ class PowerDecayScheduler(Scheduler):
     config: PowerDecaySchedulerConfig
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> LRScheduler:
-        """Attach the schedule to an optimiser; ``lr_init`` is the optimiser's own learning rate."""
+        """Attach the schedule to an optimiser; ``lr_init`` is the optimiser's own learning rate.
+
+        Raises:
+            ValueError: If factor or steps are out of range.
+        """
         del lr_init
         rate, steps = self.config.decay_rate, self.config.decay_steps
+        if steps < 1 or not 0 < rate < math.inf:
+            raise ValueError(
+                "The learning rate is multiplied by scheduler.decay-rate, a positive number, in scheduler.decay-steps "
+                f"steps, at least 1; got {rate} and {steps}."
+            )
         until = self.config.until
         return LambdaLR(optimizer, lambda step: rate ** ((step if until is None else min(step, until)) / steps))

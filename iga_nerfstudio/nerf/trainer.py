@@ -70,8 +70,8 @@ class IGATrainerConfig(TrainerConfig):
         super().__setattr__(name, value)
 
     def set_experiment_name(self) -> None:
-        """As nerfstudio's; data that are the working directory, or around it, have a name too."""
-        data = self.pipeline.datamanager.data
+        """As nerfstudio's; data that are the working directory, around it, or given to the parser have a name too."""
+        data = _data_of(self)
         if self.experiment_name is None and data is not None:
             self.experiment_name = _name_of(data)
         super().set_experiment_name()
@@ -84,16 +84,32 @@ class IGATrainerConfig(TrainerConfig):
                     return Path(path).parent
         return super().get_base_dir()
 
+    def get_checkpoint_dir(self) -> Path:
+        """As nerfstudio's; what reads a run is told the latest checkpoint too, whatever else is in the folder.
+
+        nerfstudio 1.1.5 takes all files there for checkpoints.
+
+        Raises:
+            ValueError: If a run is read that has none, or not the one that its settings name.
+        """
+        folder = super().get_checkpoint_dir()
+        if _read_by_eval_setup():
+            self.load_step = _step_to_read(folder, self.load_step)
+        return folder
+
     def set_timestamp(self) -> None:
         """Claim the run's folder: a new one's, or that of the run that is taken up again under its own name.
 
         Raises:
             ValueError: If the folder holds another run or one of other data, another process is writing to it, it
-                cannot be made, or steps or seed are out of range.
+                cannot be made, or it holds checkpoints of after the one that it is taken up at; or if steps, seed or
+                the number of processes are out of range.
         """
         whole_number("--max-num-iterations", self.max_num_iterations, 1)
+        whole_number("--logging.steps-per-log", self.logging.steps_per_log, 1)
         if not 0 <= self.machine.seed < 1 << 32:
             raise ValueError(f"--machine.seed must lie between 0 and {(1 << 32) - 1}, but it is {self.machine.seed}.")
+        require_devices(self.machine)
         folder = self.get_base_dir()
         name_of_folder("--experiment-name", str(self.experiment_name))
         name_of_folder("--timestamp", self.timestamp)
@@ -105,6 +121,7 @@ class IGATrainerConfig(TrainerConfig):
             ):
                 lock_run_folder(folder)
                 _require_same_data(self, folder)
+                _require_latest(self.load_dir, self.load_step)
                 return
             name = None if self.timestamp == _NO_TIME_YET else self.timestamp
             self.timestamp = claim_run_folder(folder.parent, name, results=(self.relative_model_dir.name,)).name
@@ -122,11 +139,17 @@ class IGATrainerConfig(TrainerConfig):
         """Write ``config.yml``: the run's settings, but not which checkpoint it was taken up from.
 
         nerfstudio would go on evaluating that one.
+
+        Raises:
+            ValueError: If it cannot be written.
         """
         path = self.get_base_dir() / "config.yml"
         own = replace(self, load_dir=None, load_step=None, load_config=None, load_checkpoint=None)
         CONSOLE.log(f"Saving config to: {path}")
-        write_text(path, yaml.dump(own))
+        try:
+            write_text(path, yaml.dump(own))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be written: {error.strerror or error}. Make room there.") from error
 
 
 class IGATrainer(Trainer):
@@ -176,8 +199,14 @@ class IGATrainer(Trainer):
         """As nerfstudio's.
 
         Raises:
-            ValueError: If a learning rate is not positive and finite.
+            ValueError: If a learning rate is not positive and finite, or gradients are to be accumulated for what has
+                no optimiser, or over less than one step.
         """
+        for group, steps in self.config.gradient_accumulation_steps.items():
+            if group not in self.config.optimizers:
+                known = ", ".join(self.config.optimizers)
+                raise ValueError(f"--gradient-accumulation-steps names {group}, but the optimisers are: {known}.")
+            whole_number(f"--gradient-accumulation-steps {group}", steps, 1)
         for group, settings in self.config.optimizers.items():
             positive_rate(f"--optimizers.{group}.optimizer.lr", settings["optimizer"].lr)
         return super().setup_optimizers()
@@ -362,6 +391,11 @@ class IGATrainer(Trainer):
     def _requested_checkpoint(self) -> Path | None:
         """The file to load, or None."""
         if self.config.load_dir is None:
+            if self.config.load_step is not None:
+                raise ValueError(
+                    f"--load-step {self.config.load_step} is of no use alone. Give --load-dir, the folder of a run's "
+                    "checkpoints, beside it."
+                )
             return self.config.load_checkpoint
         if self.config.load_step is not None:
             return self.config.load_dir / f"step-{self.config.load_step:09d}.ckpt"
@@ -394,6 +428,7 @@ def _with_options(path: Path, method: str | None, words: list[str]) -> IGATraine
         raise ValueError(f"--load-config {path} holds settings of {other}, not of {method}. Use it with that method.")
     folder, own = path.resolve().parent, _data_of(saved)
     saved.timestamp, saved.data, name = _NO_TIME_YET, None, saved.experiment_name
+    saved.load_step = None  # written there by hand, for commands that read the run
     if own is not None and name == _name_of(own):
         saved.experiment_name = None  # of the data, which may be others
     for load_dir in _option_values(words, "--load-dir"):
@@ -534,10 +569,64 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if re.fullmatch(r"step-\d+\.ckpt", path.name))
 
 
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def _step_to_read(folder: Path, step: int | None) -> int:
+    """The step of the checkpoint that a command is to read: the one that a run's settings name, or else the latest.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    steps = [_step_of(path) for path in _checkpoints(folder)]
+    if not steps:
+        raise ValueError(
+            f"{folder} holds no checkpoint (step-*.ckpt). Train the run first, or put its checkpoint there."
+        )
+    if step is not None and step not in steps:
+        there = ", ".join(map(str, steps[-5:]))
+        raise ValueError(f"{folder} holds no checkpoint of step {step}, load_step in config.yml. There are: {there}.")
+    return steps[-1] if step is None else step
+
+
+def _require_latest(folder: Path, step: int | None) -> None:
+    """Refuse to take a run up at a step before its last: what came after would pass for what comes now.
+
+    Raises:
+        ValueError: If there are later checkpoints.
+    """
+    later = [path.name for path in _checkpoints(folder) if step is not None and _step_of(path) > step]
+    if later:
+        raise ValueError(
+            f"--load-step {step}: {folder} holds {', '.join(later[-5:])}, which would pass for what comes now. Give "
+            "--timestamp with another name to go on in a run of its own, or put them elsewhere."
+        )
+
+
+def require_devices(machine: MachineConfig) -> None:
+    """Refuse a number of processes that nerfstudio does not start.
+
+    Args:
+        machine: Where to train.
+
+    Raises:
+        ValueError: If there is no process, or not a CUDA GPU for each of several.
+    """
+    whole_number("--machine.num-devices", machine.num_devices, 1)
+    whole_number("--machine.num-machines", machine.num_machines, 1)
+    found = torch.cuda.device_count()
+    if machine.num_devices * machine.num_machines > 1 and found < machine.num_devices:
+        raise ValueError(
+            f"--machine.num-devices is {machine.num_devices}, but torch finds {found} CUDA GPUs here, and ns-train "
+            f"starts several processes on such alone. Make it {max(found, 1)}."
+        )
+
+
 def _alternatives(path: Path) -> str:
     """A hint at other checkpoints beside one, or nothing."""
     others = [other for other in _checkpoints(path.parent) if other != path]
     if not others:
         return ""
-    steps = ", ".join(str(int(other.stem.removeprefix("step-"))) for other in others[-5:])
+    steps = ", ".join(str(_step_of(other)) for other in others[-5:])
     return f" Others beside it are untouched; choose one with --load-step: {steps}."

@@ -90,7 +90,7 @@ def read_transforms(data: Path, split: str) -> Transforms:
     if data.is_file():
         raise ValueError(f"{data} is no folder and no transforms file. Give a scene's folder with --data, unpacked.")
     if not data.is_dir():
-        raise ValueError(f"The data folder {data} does not exist. Give a scene's folder with --data.")
+        raise ValueError(_nowhere(data))
     files = _split_files(data)
     found = [name for name, path in files.items() if path.is_file()]
     if "train" in found and len(found) > 1:
@@ -130,13 +130,21 @@ def require_nerfstudio_data(data: Path) -> None:
         if transforms.value(0, "fl_x") is None and transforms.value(0, "camera_angle_x") is not None:
             raise ValueError(f"{path} has no fl_x, which nerfstudio-data needs, but camera_angle_x. {_ADD_OURS}")
     elif not data.is_dir():
-        raise ValueError(f"The data folder {data} does not exist. Give a scene's folder with --data.")
+        raise ValueError(_nowhere(data))
     elif (data / "transforms_train.json").is_file():
         raise ValueError(
             f"{data} is a Blender scene (transforms_train.json), which nerfstudio-data does not read. {_ADD_OURS}"
         )
     else:
         raise ValueError(f"transforms.json is missing from {data}, which {_content(data)}. {_way_out(data)}")
+
+
+def _nowhere(data: Path) -> str:
+    here = "" if data.is_absolute() else f" in {Path.cwd()}"
+    return (
+        f"The data folder {data} does not exist{here}. Give a scene's folder with --data, or correct it in the "
+        "config.yml of the run that is read."
+    )
 
 
 def _content(folder: Path) -> str:
@@ -150,6 +158,10 @@ def _way_out(folder: Path) -> str:
             "It looks like COLMAP's: add the parser colmap at the end of the command, or make transforms.json with "
             "ns-process-data and add nerfstudio-data."
         )
+    within = sorted({path.parent for path in folder.glob("*/transforms*.json")})
+    if within:
+        others = f", or one of {len(within) - 1} others there" if len(within) > 1 else ""
+        return f"Give a scene's own folder: --data {within[0]}{others}."
     return LAYOUT
 
 
@@ -159,8 +171,10 @@ def _load(path: Path) -> Transforms:
         meta = json.loads(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is no valid JSON: {error}. {LAYOUT}") from error
-    if not isinstance(meta, dict) or not isinstance(meta.get("frames"), list):
+    if not isinstance(meta, dict) or meta.get("frames") is None:
         raise ValueError(f"{path} lacks camera_angle_x or frames. {LAYOUT}")
+    if not isinstance(meta["frames"], list):
+        raise ValueError(f"{path}: frames must be a list, got {short(meta['frames'])}.")
     if not meta["frames"]:
         raise ValueError(f"{path} lists no frames. {LAYOUT}")
     frames = meta.pop("frames")

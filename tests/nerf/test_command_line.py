@@ -309,7 +309,20 @@ def test_missing_data_is_named(train, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_checkpoints_that_cannot_be_loaded_are_named(forked, trained, tmp_path):
+    copied = Path(shutil.copytree(trained, tmp_path / "damaged"))
+    latest = copied / "nerfstudio_models" / "step-000000011.ckpt"
+    latest.write_bytes(latest.read_bytes()[:20000])
+    result = forked.run("ns-eval", "--load-config", copied / "config.yml", "--output-path", tmp_path / "eval.json")
+    assert result.returncode != 0
+    assert re.fullmatch(rf"The checkpoint {latest} cannot be loaded \(.*\): it is damaged, or.*", result.stderr.strip())
+
+
 def test_settings_that_cannot_be_read_are_named(forked, tmp_path):
+    (tmp_path / "edited.yml").write_text("a: [1\nb: 2")
+    result = forked.run("ns-eval", "--load-config", tmp_path / "edited.yml")
+    assert result.returncode != 0
+    assert re.fullmatch(r"--load-config .*edited.yml cannot be read: while parsing .*", result.stderr.strip())
     for path, reason in ((tmp_path, "Is a directory"), (tmp_path / "none.yml", "No such file or directory")):
         result = forked.run("ns-eval", "--load-config", path)
         assert result.returncode != 0

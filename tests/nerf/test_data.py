@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
 from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.images import box_average
+from iga_nerfstudio.nerf.nerfstudio_fixes.unreadable_views import named_where_unreadable
 from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 
 
@@ -24,6 +26,11 @@ def parse(data: Path, split: str = "train", **settings):
 @pytest.fixture
 def copy_of_scene(scene: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(scene, tmp_path / "scene"))
+
+
+def test_homes_are_read_where_no_shell_has(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert IGABlenderDataParserConfig(data=Path("~/scene")).data == tmp_path / "scene"
 
 
 def test_half_resolution_and_test_skip(copy_of_scene):
@@ -87,6 +94,7 @@ class TestBadData:
             ("{", "no valid JSON"),
             ("{}", "lacks camera_angle_x or frames"),
             ('{"camera_angle_x": 0.7, "frames": []}', "lists no frames"),
+            ('{"camera_angle_x": 0.7, "frames": {"0": {}}}', r"frames must be a list, got \{'0': "),
             ('{"camera_angle_x": 0.7, "frames": [{"file_path": "./train/r_0"}]}', "Frame 0"),
         ],
     )
@@ -111,6 +119,17 @@ class TestBadData:
         with pytest.raises(ValueError, match=r"r_5.png cannot be read"):
             parse(copy_of_scene)
 
+    def test_an_image_damaged_in_its_midst_is_named_when_it_is_loaded(self, copy_of_scene):
+        path = copy_of_scene / "train" / "r_5.png"
+        content = path.read_bytes()
+        middle = content.index(b"IDAT") + 8
+        path.write_bytes(content[:middle] + bytes(40) + content[middle + 40 :])
+        views = InputDataset(parse(copy_of_scene))
+        with named_where_unreadable():
+            views.get_image_float32(4)
+            with pytest.raises(ValueError, match=r"^The image .*r_5.png cannot be read: .*\. Copy or render it again"):
+                views.get_image_float32(5)
+
     def test_sizes_that_differ(self, copy_of_scene):
         Image.new("RGBA", (20, 24)).save(copy_of_scene / "train" / "r_5.png")
         with pytest.raises(ValueError, match=r"r_5.png has 20x24 pixels where .*r_0.png has 24x24"):
@@ -122,6 +141,16 @@ class TestBadData:
                 parse(copy_of_scene, "test", **{name: 0})
         with pytest.raises(ValueError, match="24x24 pixels cannot be shrunk by a factor of 5"):
             parse(copy_of_scene, downscale_factor=5)
+
+    @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+    def test_scales_out_of_range(self, copy_of_scene, scale):
+        with pytest.raises(ValueError, match=rf"--scale-factor must be positive and finite, got {scale}"):
+            parse(copy_of_scene, scale_factor=scale)
+
+    def test_colours_that_nerfstudio_does_not_know(self, copy_of_scene):
+        with pytest.raises(ValueError, match=r"--alpha-color must be None or one of white, .*, got #ff0000"):
+            parse(copy_of_scene, alpha_color="#ff0000")
+        assert parse(copy_of_scene, alpha_color="Black").alpha_color.tolist() == [0, 0, 0]
 
     def test_a_scene_without_test_views_says_so(self, copy_of_scene):
         meta = json.loads((copy_of_scene / "transforms_test.json").read_text())
@@ -169,6 +198,19 @@ class TestPixelSampler:
             _, y, x = sampler.sample_method(5, 3, 4, 5).T
             counts[y, x] += 1
         assert (counts - 1000).abs().max() < 150
+
+
+@pytest.mark.parametrize("fraction", [0.0, -1.0, 2.0, float("nan")])
+def test_a_centre_is_a_share_of_the_image(fraction):
+    with pytest.raises(ValueError, match=rf"crop-fraction is a share .* got {fraction}"):
+        SingleImagePixelSamplerConfig(crop_fraction=fraction).setup()
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(0.1, 0), (0.1, -5), (0.0, 10), (-1.0, 10), (float("nan"), 10)])
+def test_schedules_that_lead_nowhere_are_refused(rate, steps):
+    scheduler = PowerDecaySchedulerConfig(decay_rate=rate, decay_steps=steps).setup()
+    with pytest.raises(ValueError, match=rf"scheduler.decay-steps .* got {rate} and {steps}"):
+        scheduler.get_scheduler(torch.optim.Adam([torch.zeros(1, requires_grad=True)]), 1.0)
 
 
 def test_schedule_is_the_papers_and_survives_a_checkpoint(tmp_path):

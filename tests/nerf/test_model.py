@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from types import SimpleNamespace
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.utils import comms
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio import SpectralTransform, layerwise_entk, leading_eigenpairs, sum_of_sigmoids
 from iga_nerfstudio.adjustment import Chosen
 from iga_nerfstudio.nerf.field import IGANerfField
+from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
 from iga_nerfstudio.nerf.ray_adjuster import shares_of
 from tests.nerf.conftest import train
 
@@ -320,6 +323,39 @@ def test_rays_that_see_nothing_have_no_share_and_no_others_have_more_than_their_
     shares = shares_of("visible", chosen, weights)
     assert torch.allclose(shares, opacity if count == 1 else 0.5 * opacity[:, None].expand(4, 2))
     assert shares_of("samples", chosen, weights) is own
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_of_several_processes_one_says_that_the_adjustment_is_done(make_pipeline, monkeypatch, capsys, main):
+    model = make_pipeline(until=0.5).model
+    monkeypatch.setattr(comms, "is_main_process", lambda: main)
+    model.begin_step(5, 10)
+    assert not model.adjuster.enabled
+    assert ("50% of the training is adjusted" in capsys.readouterr().out) == main
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [("num_layers", 1, 2), ("hidden_dim", 0, 1), ("num_coarse_samples", 0, 1), ("eval_num_rays_per_chunk", 0, 1)],
+)
+def test_counts_that_leave_nothing_are_refused(scene, name, value, least):
+    config = copy.deepcopy(iga_nerf_tiny.config.pipeline.model)
+    setattr(config, name, value)
+    option = f"--pipeline.model.{name.replace('_', '-')}"
+    with pytest.raises(ValueError, match=rf"^{option} must be at least {least}, but it is {value}"):
+        config.setup(scene_box=None, num_train_data=1)
+
+
+def test_rays_without_planes_are_refused(make_pipeline):
+    pipeline = make_pipeline()
+    pipeline.model.collider = None
+    with pytest.raises(ValueError, match=r"--pipeline\.model\.enable-collider is False"):
+        pipeline.get_train_loss_dict(0)
+
+
+def test_a_batch_has_rays(make_pipeline):
+    with pytest.raises(ValueError, match="train-num-rays-per-batch must be at least 1, but it is 0"):
+        make_pipeline(rays=0, enabled=False)
 
 
 def test_a_kernel_of_rays_does_not_go_with_adjusted_samples(make_pipeline):

@@ -119,10 +119,15 @@ class TestBounds:
         bounds = find_bounds(around(350.0), {"near_plane": 200.0, "far_plane": 525.0})
         assert (bounds.near, bounds.far, bounds.scale) == (200.0, 525.0, 6 / 525)
 
-    @pytest.mark.parametrize("planes", [(6.0, 2.0), (3.0, 3.0), (-1.0, 6.0), (float("nan"), 6.0)])
+    @pytest.mark.parametrize("planes", [(6.0, 2.0), (3.0, 3.0), (-1.0, 6.0), (float("nan"), 6.0), (1.0, float("inf"))])
     def test_planes_that_are_no_range_are_refused(self, planes: tuple[float, float]) -> None:
         with pytest.raises(ValueError, match="are no range"):
             find_bounds(None, dict(zip(("near_plane", "far_plane"), planes, strict=True)))
+
+    @pytest.mark.parametrize("planes", [{"near_plane": 1.0}, {"near": 1.0, "far": 3.0}])
+    def test_planes_by_other_names_are_refused(self, planes: dict[str, float]) -> None:
+        with pytest.raises(ValueError, match=rf"near_plane and far_plane, got {', '.join(planes)}. Set {PLANES}"):
+            find_bounds(None, planes)
 
 
 class TestModel:

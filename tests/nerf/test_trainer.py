@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import errno
 import re
 import shutil
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
+from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerConfig
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.eval_utils import eval_setup
 
@@ -174,6 +176,41 @@ def test_learning_rates_are_positive_and_finite(rate):
         config.setup(local_rank=0, world_size=1).setup_optimizers()
 
 
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [({"field": 2}, r"names field, but the optimisers are: fields"), ({"fields": 0}, r"fields must be at least 1")],
+)
+def test_gradients_are_accumulated_for_what_there_is(steps, message):
+    config = copy.deepcopy(iga_nerf_tiny.config)
+    config.gradient_accumulation_steps = steps
+    with pytest.raises(ValueError, match=rf"^--gradient-accumulation-steps {message}"):
+        config.setup(local_rank=0, world_size=1).setup_optimizers()
+
+
+def test_a_step_without_a_folder_is_refused(trainer):
+    trainer.config.load_step = 5
+    with pytest.raises(ValueError, match="--load-step 5 is of no use alone"):
+        trainer._load_checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("machine", "found", "message"),
+    [
+        (MachineConfig(num_devices=0), 1, "num-devices must be at least 1, but it is 0"),
+        (MachineConfig(num_machines=0), 1, "num-machines must be at least 1"),
+        (MachineConfig(num_devices=2), 0, r"num-devices is 2, but torch finds 0 CUDA GPUs here.* Make it 1"),
+        (MachineConfig(num_devices=4), 2, r"num-devices is 4, but torch finds 2 CUDA GPUs here.* Make it 2"),
+        (MachineConfig(num_machines=2), 0, "num-devices is 1, but torch finds 0 CUDA GPUs here"),
+        (MachineConfig(num_devices=2), 2, None),
+        (MachineConfig(num_devices=1), 0, None),
+    ],
+)
+def test_processes_have_devices(machine, found, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    with nullcontext() if message is None else pytest.raises(ValueError, match=message):
+        trainer_module.require_devices(machine)
+
+
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
     config = copy.deepcopy(iga_nerf_tiny.config)
     config.machine.device_type = "cuda"
@@ -208,6 +245,29 @@ class TestFolders:
         config.set_timestamp()
         assert config.timestamp == "mine"
 
+    def test_what_came_after_the_step_that_a_run_is_taken_up_at_is_not_left_to_pass_for_it(self, config):
+        config.timestamp = "mine"
+        config.set_timestamp()
+        models = config.load_dir = config.get_checkpoint_dir()
+        models.mkdir()
+        for step in (5, 10, 11):
+            (models / f"step-{step:09d}.ckpt").touch()
+        for config.load_step in (None, 11):
+            config.set_timestamp()
+        config.load_step = 5
+        with pytest.raises(ValueError, match=r"--load-step 5: .* step-000000010.ckpt, step-000000011.ckpt, which"):
+            config.set_timestamp()
+        config.timestamp = "another"
+        config.set_timestamp()
+
+    def test_settings_that_cannot_be_written_are_named(self, config, monkeypatch):
+        def full(*_args: object, **_settings: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(trainer_module, "write_text", full)
+        with pytest.raises(ValueError, match=r"config.yml cannot be written: No space left on device. Make room"):
+            config.write_config()
+
     def test_a_folder_that_is_written_to_is_locked(self, config):
         config.timestamp = "mine"
         config.set_timestamp()
@@ -238,6 +298,7 @@ class TestFolders:
             ("experiment_name", "../up", r"--experiment-name must name a folder within .* '\.\./up'"),
             ("timestamp", "/up", r"--timestamp must name a folder within"),
             ("max_num_iterations", 0, r"--max-num-iterations must be at least 1, but it is 0"),
+            ("logging", LoggingConfig(steps_per_log=0), r"--logging\.steps-per-log must be at least 1, but it is 0"),
             ("machine", MachineConfig(seed=-1), r"--machine\.seed must lie between 0 and 4294967295, but it is -1"),
         ],
     )
@@ -258,6 +319,10 @@ class TestFolders:
         monkeypatch.chdir(here)
         config.experiment_name, config.pipeline.datamanager.data = None, Path(data)
         assert config.get_base_dir() == tmp_path / name / "iga-nerf-tiny" / "{timestamp}"
+
+    def test_data_of_the_parser_alone_name_their_runs(self, config, tmp_path):
+        config.experiment_name, config.pipeline.datamanager.dataparser.data = None, tmp_path / "lego"
+        assert config.get_base_dir() == tmp_path / "lego" / "iga-nerf-tiny" / "{timestamp}"
 
     def test_a_run_does_not_become_that_of_other_data(self, config, tmp_path):
         own, other = tmp_path / "own", tmp_path / "other"
@@ -338,17 +403,41 @@ class TestLoadConfig:
     def test_code_that_reads_a_run_finds_it_where_it_is_now(self, saved, monkeypatch, tmp_path):
         moved = Path(shutil.copytree(saved.parent, tmp_path / "moved"))
         monkeypatch.setattr("sys.argv", ["my_script.py"])
+        for folder in (moved, saved.parent):
+            (folder / "nerfstudio_models" / "step-000000007.ckpt").touch()
+            assert self.read(folder / "config.yml").load_dir == folder / "nerfstudio_models"
+
+    @staticmethod
+    def read(path: Path, step: int | None = None) -> IGATrainerConfig:
+        """The settings that nerfstudio builds a pipeline of, for code that reads a run."""
         seen = []
 
         def without_pipeline(config):
             seen.append(config)
-            config.pipeline = SimpleNamespace(datamanager=None)
+            config.pipeline, config.load_step = SimpleNamespace(datamanager=None), step
             return config
 
-        for folder in (moved, saved.parent):
-            with pytest.raises(AttributeError, match="setup"):
-                eval_setup(folder / "config.yml", update_config_callback=without_pipeline)
-            assert seen[-1].load_dir == folder / "nerfstudio_models"
+        with pytest.raises(AttributeError, match="setup"):
+            eval_setup(path, update_config_callback=without_pipeline)
+        return seen[-1]
+
+    def test_of_all_that_is_beside_checkpoints_the_latest_of_them_is_read(self, saved):
+        models = saved.parent / "nerfstudio_models"
+        (models / ".DS_Store").touch()
+        with pytest.raises(ValueError, match=r"nerfstudio_models holds no checkpoint"):
+            self.read(saved)
+        for name in ("step-000000007.ckpt", "step-000000012.ckpt", "step-000000013 (copy).ckpt", "best.ckpt", "notes"):
+            (models / name).touch()
+        assert self.read(saved).load_step == 12
+        assert self.read(saved, step=7).load_step == 7
+        with pytest.raises(ValueError, match=r"no checkpoint of step 9, load_step in config.yml. There are: 7, 12"):
+            self.read(saved, step=9)
+
+    def test_a_step_for_commands_that_read_a_run_is_not_that_of_training(self, saved, monkeypatch):
+        saved.write_text(re.sub(r"^load_step: null$", "load_step: 7", saved.read_text(), flags=re.MULTILINE))
+        assert yaml.load(saved.read_text(), yaml.Loader).load_step == 7
+        assert self.load(monkeypatch, "--load-config", saved).load_step is None
+        assert self.load(monkeypatch, "--load-config", saved, "--load-step", 5).load_step == 5
 
     def test_a_setting_that_came_after_the_run_is_what_it_was_then(self, saved, monkeypatch):
         text = saved.read_text()

@@ -84,6 +84,50 @@ class TestFilePaths:
         with pytest.raises(ValueError, match=r"^Frame 3 .*r_3.png, .*, is missing. There is r_3.exr.$"):
             parse(copy_of_scene)
 
+    @pytest.mark.parametrize(
+        ("named", "there"),
+        [
+            ("train/r%20{i}", "train/r {i}.png"),
+            ("train/r {i}.png", "train/r%20{i}.png"),
+            ("Train/R_{i}", "train/r_{i}.png"),
+            ("train/r_{i}", "Train/R_{i}.PNG"),
+            ("train/\u00e4_{i}", "train/a\u0308_{i}.png"),
+            ("train/a\u0308_{i}.png", "train/\u00e4_{i}.png"),
+            ("C:\\scene\\Train\\r%20{i}.png", "train/r {i}.png"),
+        ],
+    )
+    def test_names_need_not_be_spelled_as_on_the_disk(self, copy_of_scene: Path, named: str, there: str) -> None:
+        """As browsers, Windows and macOS leave them."""
+        images = copy_of_scene / "train"
+        images.rename(copy_of_scene / "moved")
+        (copy_of_scene / there).parent.mkdir()
+        for i in range(16):
+            (copy_of_scene / "moved" / f"r_{i}.png").rename(copy_of_scene / there.format(i=i))
+        edit(copy_of_scene / "transforms_train.json", lambda frame, i: frame | {"file_path": named.format(i=i)})
+        assert parse(copy_of_scene).image_filenames == [copy_of_scene / there.format(i=i) for i in range(16)]
+
+    def test_of_two_alike_none_is_guessed(self, copy_of_scene: Path) -> None:
+        image = copy_of_scene / "train" / "r_3.png"
+        shutil.copy(image, image.with_name("R_3.PNG"))
+        assert parse(copy_of_scene).image_filenames[3] == image
+        image.rename(image.with_name("R_3.png"))
+        with pytest.raises(ValueError, match=r"^Frame 3 .*r_3.png, .*, is missing"):
+            parse(copy_of_scene)
+
+    def test_what_is_in_the_place_of_an_image_is_named(self, copy_of_scene: Path) -> None:
+        image = copy_of_scene / "train" / "r_3.png"
+        image.unlink()
+        image.mkdir()
+        with pytest.raises(ValueError, match=r"^Frame 3 .*r_3.png, named by the transforms file, is a folder.$"):
+            parse(copy_of_scene)
+        image.rmdir()
+        image.symlink_to("/nowhere/r_3.png")
+        with pytest.raises(ValueError, match=r"^Frame 3 .*r_3.png is a link to /nowhere/r_3.png, which is missing.$"):
+            parse(copy_of_scene)
+        (copy_of_scene / "train" / "r_5.png").unlink()
+        with pytest.raises(ValueError, match=r"which is missing. So it is with 2 frames of 16.$"):
+            parse(copy_of_scene)
+
     @pytest.mark.parametrize("factor", [1, 2])
     def test_one_image_in_several_frames(self, copy_of_scene: Path, factor: int) -> None:
         edit_all(copy_of_scene, lambda frame, i: frame | {"file_path": "./train/r_0"})
@@ -135,6 +179,15 @@ class TestSplits:
         with pytest.raises(ValueError, match=r"transforms_train.json lists no frames"):
             parse(copy_of_scene)
 
+    def test_few_views_are_told(self, copy_of_scene: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """iga-nerf skips views by itself, which may leave a scene of somebody's own with one."""
+        parse(copy_of_scene, "train", test_skip=8)
+        parse(copy_of_scene, "test", test_skip=1)
+        assert not caplog.text
+        assert len(parse(copy_of_scene, "test", test_skip=8).cameras) == 1
+        assert "1 of the 3 views of " in caplog.text
+        assert "End the command with iga-blender --test-skip 1 to keep all." in caplog.text
+
     def test_masks_are_said_to_be_left_out(self, copy_of_scene: Path, caplog: pytest.LogCaptureFixture) -> None:
         edit_all(copy_of_scene, lambda frame, i: frame | {"mask_path": f"masks/{i}.png"})
         parse(copy_of_scene, "val")
@@ -147,6 +200,22 @@ class TestSplits:
         single_file(copy_of_scene, **lists)
         for split, names in {"train": ["r_4", "r_5"], "val": ["r_7"], "test": ["r_7"]}.items():
             assert [path.stem for path in parse(copy_of_scene, split).image_filenames] == names
+
+    def test_poses_of_views_that_were_not_rendered(self, copy_of_scene: Path) -> None:
+        """As Blender's add-ons write them for a test split."""
+        shutil.rmtree(copy_of_scene / "test")
+        with pytest.raises(ValueError, match=r"r_0.png, .* is missing. So it is with 3 frames of 3. Render them"):
+            parse(copy_of_scene, "test")
+        (copy_of_scene / "transforms_test.json").unlink()
+        assert len(parse(copy_of_scene, "test").cameras) == 2
+
+    @pytest.mark.parametrize("others", [0, 2])
+    def test_a_folder_of_scenes_is_none(self, copy_of_scene: Path, others: int) -> None:
+        for i in range(others):
+            shutil.copytree(copy_of_scene, copy_of_scene.parent / f"scene_{i}")
+        more = f", or one of {others} others there" if others else ""
+        with pytest.raises(ValueError, match=rf"Give a scene's own folder: --data {copy_of_scene}{more}\.$"):
+            parse(copy_of_scene.parent)
 
     def test_one_frame_is_too_few(self, copy_of_scene: Path) -> None:
         path = single_file(copy_of_scene)
@@ -280,6 +349,7 @@ class TestRefusals:
             (lambda matrix: matrix[:2], "lacks a transform_matrix of 4x4 or 3x4 numbers"),
             (lambda matrix: None, "lacks a transform_matrix"),
             (lambda matrix: [["a"] * 4] * 4, "lacks a transform_matrix"),
+            (lambda matrix: [" ".join(map(str, row)) for row in matrix], r"4x4 or 3x4 numbers, got \['"),
         ],
     )
     def test_poses_with_their_frame(self, copy_of_scene: Path, change: Any, message: str) -> None:
@@ -309,6 +379,21 @@ class TestRefusals:
         edit(copy_of_scene / "transforms_train.json", lambda frame, i: frame | {"fl_x": focal} if i == 4 else frame)
         with pytest.raises(ValueError, match=r"^Frame 4 \(./train/r_4\) of .*: fl_x must"):
             parse(copy_of_scene)
+
+    @pytest.mark.parametrize(("key", "focal"), [("fl_x", 1.1), ("fl_y", 1.1), ("fl_x", 3.1)])
+    def test_focal_lengths_of_another_unit(self, copy_of_scene: Path, key: str, focal: float) -> None:
+        """Shares of the width, and millimetres."""
+        edit_all(copy_of_scene, **{key: focal})
+        message = (
+            rf"^Frame 0 .*: {key} is {focal}, an angle of view of 1\d\d degrees in an image of 24 pixels.* in pixels"
+        )
+        with pytest.raises(ValueError, match=message):
+            parse(copy_of_scene)
+        # An angle is what it says, and no other kind of camera is bound to a plane.
+        edit_all(copy_of_scene, **{key: None, f"camera_angle_{key[-1]}": 2.7})
+        parse(copy_of_scene)
+        edit_all(copy_of_scene, **{key: focal}, camera_model="ORTHOPHOTO")
+        parse(copy_of_scene)
 
     @pytest.mark.parametrize(
         ("key", "value", "message"),
@@ -345,6 +430,13 @@ class TestRefusals:
     def test_images_that_do_not_fit_w_and_h(self, copy_of_scene: Path) -> None:
         edit_all(copy_of_scene, w=48, h=24)
         with pytest.raises(ValueError, match=r"^Frame 0 .*r_0.png has 24x24 pixels, but w and h are 48 and 24"):
+            parse(copy_of_scene)
+
+    def test_a_pixel_that_a_percentage_cut_off(self, copy_of_scene: Path) -> None:
+        edit_all(copy_of_scene, w=24.9, h=24.36)
+        assert int(parse(copy_of_scene).cameras.width[0]) == 24
+        edit_all(copy_of_scene, w=25)
+        with pytest.raises(ValueError, match=r"24x24 pixels, but w and h are 25 and 24\.36"):
             parse(copy_of_scene)
 
     def test_unknown_camera_models(self, copy_of_scene: Path) -> None:

@@ -9,6 +9,8 @@ import sys
 import warnings
 from types import TracebackType
 
+from yaml import YAMLError
+
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.terminal import leave_output
 
@@ -41,9 +43,8 @@ def print_mistakes_in_one_line() -> None:
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, (ValueError, TrainingDiverged)) and _raised_here(trace):
             print(f"\n{error}", file=sys.stderr)
-        elif isinstance(error, OSError) and error.filename is not None and error.filename == _config_read(trace):
-            reason = f"{error.filename} cannot be read: {error.strerror}"
-            print(f"\n--load-config {reason}. Give the config.yml in a run's folder.", file=sys.stderr)
+        elif (mistake := _mistake_in_a_run(error, trace)) is not None:
+            print(f"\n{mistake}", file=sys.stderr)
         elif issubclass(kind, BrokenPipeError):
             leave_output()
         else:
@@ -58,10 +59,22 @@ def _raised_here(trace: TracebackType | None) -> bool:
     return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("iga_nerfstudio.")
 
 
-def _config_read(trace: TracebackType | None) -> str | None:
-    """The run's settings that a command of nerfstudio's, whatever the method, was to read."""
+def _mistake_in_a_run(error: BaseException, trace: TracebackType | None) -> str | None:
+    """What is wrong with a run that a command of nerfstudio's, whatever the method, was to read; None if nothing is."""
+    names = {}
     while trace is not None:
-        if trace.tb_frame.f_code.co_name == "eval_setup":
-            return str(trace.tb_frame.f_locals.get("config_path"))
+        names[trace.tb_frame.f_code.co_name] = trace.tb_frame.f_locals
         trace = trace.tb_next
-    return None
+    config = names.get("eval_setup", {}).get("config_path")
+    checkpoint = names.get("eval_load_checkpoint", {}).get("load_path")
+    reason = " ".join(str(error).split())
+    if checkpoint is not None and isinstance(error, Exception):
+        return (
+            f"The checkpoint {checkpoint} cannot be loaded ({type(error).__name__}: {reason[:300]}): it is damaged, or "
+            f"of other settings than {config}. Another one can be named there: load_step."
+        )
+    if isinstance(error, OSError) and error.filename is not None and error.filename == str(config):
+        reason = str(error.strerror)
+    elif config is None or not isinstance(error, UnicodeDecodeError | YAMLError):
+        return None
+    return f"--load-config {config} cannot be read: {reason}. Give the config.yml in a run's folder."
