@@ -99,7 +99,8 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
         default = read_preset(given.config, kind)
     else:
         return given
-    if isinstance(default, SDFConfig) and given.num_epochs is None and _named("max_num_iterations", words):
+    epochs = getattr(given, "num_epochs", None)
+    if isinstance(default, SDFConfig) and epochs is None and _named("max_num_iterations", words):
         # Else the file's epochs would take the place of the steps that are asked for.
         default = replace(default, num_epochs=None)
     return _parse(kind, words, default)

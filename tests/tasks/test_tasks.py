@@ -253,6 +253,18 @@ def test_groups_that_do_not_fit_a_shape_name_the_option(settings: dict[str, int]
         fit_shape(cube, SDFConfig(**SMALL, grouping=grouping, **settings))
 
 
+def test_a_box_is_not_cropped_to_what_has_no_surface(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    box = np.pad(np.ones((5, 6, 7)), 3)
+    np.save(tmp_path / "box.npy", box)
+    task = load_shape_task(SDFConfig(**SMALL, data=tmp_path / "box.npy", group_size=8))
+    assert task.voxels.values.shape == box.shape
+    assert len(task.truth.faces) > 0
+    assert "fills its box" in caplog.text
+    box[5, 5, 5] = 0
+    np.save(tmp_path / "box.npy", box)
+    assert load_shape_task(SDFConfig(**SMALL, data=tmp_path / "box.npy", group_size=8)).voxels.values.shape == (5, 6, 7)
+
+
 def test_a_kernel_that_cannot_fit_is_refused_with_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "memory_of", lambda device: 2**24)
     wave = waveform_of(np.sin(np.arange(20_000)))
