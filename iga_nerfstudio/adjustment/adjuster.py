@@ -41,6 +41,7 @@ from iga_nerfstudio.adjustment.transform import (
     DegenerateKernelError,
     SpectralTransform,
     eigenpairs_needed,
+    require_whole_numbers,
     validate_balance,
     validate_floor,
     validate_power,
@@ -193,9 +194,22 @@ class InductiveGradientAdjuster:
                 f"Unknown eigen method {eigen_method!r}. Choose one of {', '.join(get_args(EigenMethod))}."
             )
         validate_refresh_interval(refresh_interval)
+        require_whole_numbers(seed=seed)
+        if not callable(readout):
+            raise ValueError(
+                "The readout is a function of the network's output, as sum_of_logits, or lambda outputs: "
+                f"outputs.sum(-1), got {readout!r}."
+            )
         if isinstance(network, DistributedDataParallel | DataParallel):
             raise ValueError(
                 f"The network is wrapped in {type(network).__name__}. Pass the module inside: network.module."
+            )
+        if any(getattr(module, "_is_fsdp_managed_module", False) for module in network.modules()) or any(
+            hasattr(parameter, "device_mesh") for parameter in network.parameters()
+        ):
+            raise ValueError(
+                "The network's parameters are spread over processes (FullyShardedDataParallel, fully_shard, "
+                "DTensor), and a kernel is made of whole ones. Use DistributedDataParallel, with the module inside."
             )
         if isinstance(network, torch.jit.ScriptModule):
             raise ValueError(

@@ -18,7 +18,7 @@ from iga_nerfstudio.adjustment.kernel import Inputs
 from iga_nerfstudio.adjustment.limits import validate_refresh_interval
 from iga_nerfstudio.adjustment.processes import ProcessRows
 from iga_nerfstudio.adjustment.rebalance import Rebalance
-from iga_nerfstudio.adjustment.transform import SpectralTransform
+from iga_nerfstudio.adjustment.transform import SpectralTransform, require_whole_numbers
 from iga_nerfstudio.settings import BalanceRule, Representative
 
 
@@ -37,12 +37,12 @@ class Axes:
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = tuple(int(cells) for cells in shape)
+        self.shape = Blocks(shape, 1).shape
         self.slices = tuple(
             Blocks(self.shape, [1 if other == axis else cells for other, cells in enumerate(self.shape)])
             for axis in range(len(self.shape))
         )
-        if max(self.shape, default=0) < 2:
+        if max(self.shape) < 2:
             raise ValueError(f"Adjustment along axes needs one of two cells or more, got a grid of {self.shape}.")
 
 
@@ -131,7 +131,10 @@ class AxesAdjuster:
         refresh_interval: int = 1,
         **settings: Any,
     ) -> None:
+        if not isinstance(axes, Axes):
+            raise ValueError(f"Expected the axes of a grid, as Axes((512, 768)), got {type(axes).__name__}.")
         validate_refresh_interval(refresh_interval)
+        require_whole_numbers(num_representatives=num_representatives)
         self.axes, self.end = axes, end
         self.adjusters = {
             axis: InductiveGradientAdjuster(

@@ -238,7 +238,8 @@ def _random_vectors(kernel: Tensor, count: int) -> Tensor:
 
 
 def _randn(n: int, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.randn(n, count, generator=torch.Generator().manual_seed(n), dtype=dtype).to(device)
+    generator = torch.Generator().manual_seed(n)
+    return torch.randn(n, count, generator=generator, dtype=dtype, device="cpu").to(device)
 
 
 _kept_randn = cache(_randn)

@@ -114,11 +114,15 @@ class Blocks(Grouping):
     same_groups_every_step = True
 
     def __init__(self, shape: Sequence[int], block_size: int | Sequence[int]) -> None:
-        sizes = block_size if isinstance(block_size, Iterable) else [block_size] * len(shape)
         try:
-            self.shape, self.block_size = tuple(map(operator.index, shape)), tuple(map(operator.index, sizes))
+            self.shape = tuple(map(operator.index, shape))
+            sizes = block_size if isinstance(block_size, Iterable) else [block_size] * len(self.shape)
+            self.block_size = tuple(map(operator.index, sizes))
         except TypeError:
-            raise ValueError(f"Sizes are whole numbers, got a grid of {shape} and blocks of {block_size}.") from None
+            raise ValueError(
+                "The sizes of a grid are whole numbers, one per axis in brackets, and those of blocks are whole "
+                f"numbers, got a grid of {shape!r} and blocks of {block_size!r}."
+            ) from None
         if not self.shape or min(self.shape) < 1 or min(self.block_size, default=0) < 1:
             raise ValueError(f"Sizes must be positive, got a grid of {self.shape} and blocks of {self.block_size}.")
         if len(self.shape) != len(self.block_size):
@@ -176,10 +180,10 @@ class Blocks(Grouping):
         Returns:
             Rows, int64 ``(k, p)``, meaningless in empty slots, and filled slots, bool ``(k, p)``.
         """
-        slots = torch.arange(self.group_size)
+        slots = torch.arange(self.group_size, device=groups.device)
         blocks = torch.unravel_index(groups, self.blocks_per_axis)
         offsets = torch.unravel_index(slots, self.block_size)
-        rows = torch.zeros(len(groups), self.group_size, dtype=torch.int64)
+        rows = torch.zeros(len(groups), self.group_size, dtype=torch.int64, device=groups.device)
         filled = torch.ones_like(rows, dtype=torch.bool)
         for block, offset, size, cells in zip(blocks, offsets, self.block_size, self.shape, strict=True):
             position = block[:, None] * size + offset
@@ -189,7 +193,7 @@ class Blocks(Grouping):
 
     @cached_property
     def _mask(self) -> Tensor | None:
-        mask = self.split(torch.ones(self.num_inputs, dtype=torch.bool))
+        mask = self.split(torch.ones(self.num_inputs, dtype=torch.bool, device="cpu"))
         return None if bool(mask.all()) else mask
 
     @property
@@ -242,14 +246,19 @@ def order_by_place(points: Tensor) -> Tensor:
         Places in the list of points, int64 ``(N,)``.
 
     Raises:
-        ValueError: If points are no table of d coordinates, or there is none.
+        ValueError: If points are no table of d coordinates, or there is none, or one is not finite.
     """
     if points.ndim != 2 or not len(points) or not 0 < points.shape[1] <= 62:
         raise ValueError(f"Expected coordinates of shape (N, d) with d from 1 to 62, got {tuple(points.shape)}.")
     axes = points.shape[1]
     bits = min(62 // axes, 10)  # of a coordinate: groups are coarser than a thousandth of the box
+    # Of types in which differences, and a thousand times those, are not too large.
+    points = points.to(torch.promote_types(points.dtype, torch.float32) if points.is_floating_point() else torch.int64)
     low, high = points.aminmax(dim=0)
-    cells = ((points - low) * (2**bits - 1) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)).long()
+    span = (high - low).clamp_min(torch.finfo(torch.float32).tiny)
+    if not torch.isfinite(span).all():
+        raise ValueError("Points that are NaN or infinite have no place among the others. Leave them out.")
+    cells = ((points - low) * (2**bits - 1) / span).long()
     # Each place's binary digits, so far apart that those of the other axes fit between them.
     digit = torch.arange(bits, device=points.device)
     spread = ((torch.arange(2**bits, device=points.device)[:, None] >> digit & 1) << digit * axes).sum(1)

@@ -35,9 +35,11 @@ GRAM_CHUNK = 1 << 26
 # Rows of a Gram matrix at a time: little enough to stay in a CPU's caches, few launches on a GPU.
 GRAM_ROWS = 128
 GRAM_ROWS_GPU = 4096
-# Rows that `check` recomputes alone, and the relative difference it tolerates in float32.
+# Rows that `check` recomputes alone, and the relative difference it tolerates: in float32, and in rounding errors of
+# what a network computes in where that is coarser.
 CHECKED_ROWS = 2
 CHECK_TOLERANCE = 1e-3
+CHECK_TOLERANCE_ROUNDINGS = 8
 
 
 class UnsupportedNetworkError(NotImplementedError):
@@ -84,7 +86,7 @@ def layerwise_entk(
     layers = _ruled_layers(network)
     with torch.enable_grad(), full_precision(rows[0].device), _on_the_side(network, check):
         traces = _trace_layers(network, rows, layers, readout, shares)
-        kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
+        kernel = torch.zeros(n, n, device=rows[0].device, dtype=_dtype_of_kernel(network, rows))
         with torch.no_grad():
             for trace in traces:
                 for factors in trace.factors(n, rows[0].shape[:-1].numel()):
@@ -131,8 +133,9 @@ def per_sample_entk(
     _refuse_coupled_rows(network)
     trainable: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if p.requires_grad}
     others: dict[str, Tensor] = {name: p for name, p in network.named_parameters() if not p.requires_grad}
-    shares = _equal_shares(rows) if shares is None else shares
-    kernel = torch.zeros(n, n, device=rows[0].device, dtype=_accurate(rows[0].dtype))
+    kernel = torch.zeros(n, n, device=rows[0].device, dtype=_dtype_of_kernel(network, rows))
+    if shares is None:  # of the kernel's type: inputs may be integers, which know no fractions
+        shares = kernel.new_full(rows[0].shape[:-1], 1 / math.prod(rows[0].shape[1:-1]))
     limit = memory_limit_mb * 2**20 // kernel.element_size()
     with torch.enable_grad(), full_precision(rows[0].device), _on_the_side(network, check):
         others |= dict(network.named_buffers())
@@ -179,13 +182,13 @@ def _what_has_no_rows() -> Iterator[None]:
     """Say of what torch.func cannot take row by row that the network is why."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError:
+    except (torch.cuda.OutOfMemoryError, UnsupportedNetworkError):
         raise
     except RuntimeError as error:
         raise UnsupportedNetworkError(
             f"torch.func cannot differentiate the network row by row: {str(error).splitlines()[0]} What goes by values "
-            "(if, .item(), assert), derives within forward, draws numbers or is compiled by torch.jit is to be left "
-            "out of it."
+            "(if, .item(), assert), derives within forward, goes through torch.utils.checkpoint, draws numbers or is "
+            "compiled by torch.jit is to be left out of it."
         ) from error
 
 
@@ -209,7 +212,15 @@ class _LayerTrace:
                 f"Layer '{self.name}' is called more than once in a forward pass. Its per-sample gradients are sums "
                 "over the calls, which the layerwise kernel does not cover: use per_sample_entk, or separate layers."
             )
-        (fed,) = (*args, *named.values())
+        given = (*args, *named.values())
+        if len(given) != 1 or not all(isinstance(values, Tensor) for values in (*given, output)):
+            kinds = ", ".join(type(values).__name__ for values in given)
+            raise UnsupportedNetworkError(
+                f"Layer '{self.name}' was called with ({kinds}) and gave a {type(output).__name__}, but a rule is for "
+                "layers of one tensor that give one. Put its parameters into a layer of that kind, or use "
+                "per_sample_entk."
+            )
+        (fed,) = given
         self.inputs, self.version = fed.detach(), fed._version
         self.output = output
         return output.clone()
@@ -227,13 +238,12 @@ class _LayerTrace:
                 f"Layer '{self.name}' was fed a tensor of shape {tuple(self.inputs.shape)} where the first axis should "
                 f"run over the {rows} rows. Keep the batch axis in front, or use per_sample_entk."
             )
+        cotangents = self.cotangents.to(_accurate(self.cotangents.dtype)).reshape(n, -1, self.cotangents.shape[-1])
+        if not (self.inputs.is_floating_point() or self.inputs.is_complex()):
+            # Numbers of a table's rows: each is a point. As floating point those of a large table would be others.
+            return self.rule(self.layer, self.inputs.reshape(n, -1, 1), cotangents)
         inputs = self.inputs.to(_accurate(self.inputs.dtype))
-        cotangents = self.cotangents.to(_accurate(self.cotangents.dtype))
-        return self.rule(
-            self.layer,
-            inputs.reshape(n, -1, inputs.shape[-1]),
-            cotangents.reshape(n, -1, cotangents.shape[-1]),
-        )
+        return self.rule(self.layer, inputs.reshape(n, -1, inputs.shape[-1]), cotangents)
 
 
 def _trace_layers(
@@ -274,8 +284,13 @@ def _scalars(outputs: Any, points: Tensor, readout: Readout, shares: Tensor | No
             f"for ({size.numel()},): one scalar per row. The network must return (N, C) for N rows, also for a single "
             "one; of what returns something else, pass readout=lambda outputs: ..."
         )
+    if scalars.is_complex():
+        raise UnsupportedNetworkError(
+            "The readout gave complex scalars, of which there is no gradient to make a kernel of. Say which real part "
+            "of the output the loss is of: readout=lambda outputs: torch.view_as_real(outputs).sum((-1, -2))."
+        )
     scalars = scalars.reshape(size)
-    return scalars * (_equal_shares_like(scalars) if shares is None else shares.to(scalars))
+    return scalars * (1 / math.prod(size[1:]) if shares is None else shares.to(scalars))
 
 
 def _read(readout: Readout, outputs: Any) -> Tensor:
@@ -494,7 +509,7 @@ def check_rows(
     shares: Tensor | None,
     together: bool = False,
 ) -> None:
-    """Compare the first rows of a kernel with plain autograd.
+    """Compare some rows of a kernel with plain autograd.
 
     Args:
         kernel: K, ``(n, n)``.
@@ -508,19 +523,34 @@ def check_rows(
     Raises:
         UnsupportedNetworkError: If they disagree.
     """
-    count = min(CHECKED_ROWS, kernel.shape[0])
+    n = kernel.shape[0]
+    count = min(CHECKED_ROWS, n)
+    # Neither the first nor the last: of rows that are sorted on the way through the network those stay in their places.
+    checked = [(2 * i + 1) * n // (2 * count) for i in range(count)]
     parameters = [p for p in network.parameters() if p.requires_grad]
     gradients = []
+    # What is computed in: a network can have its own autocast.
+    precisions: set[torch.dtype] = set()
+
+    def note(saved: Tensor) -> Tensor:
+        precisions.add(saved.dtype)
+        return saved.detach()
 
     def scalars(some: slice) -> Tensor:
         chosen = tuple(x[some] for x in rows)
-        with _on_the_side(network):
+        with _on_the_side(network), torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
             outputs = network(*_flat(chosen))
-        return _scalars(outputs, chosen[0], readout, None if shares is None else shares[some])
+        found = _scalars(outputs, chosen[0], readout, None if shares is None else shares[some])
+        if not found.requires_grad:
+            raise UnsupportedNetworkError(
+                "The readout's scalars do not depend on any parameter that is trained. It has to be made of the "
+                "outputs by what can be differentiated: readout=lambda outputs: outputs.sum(-1)."
+            )
+        return found
 
     with torch.enable_grad(), full_precision(rows[0].device):
         among_all = scalars(slice(None)) if together else None
-        for i in range(count):
+        for i in checked:
             scalar = (scalars(slice(i, i + 1)) if among_all is None else among_all[i]).sum()
             found = torch.autograd.grad(scalar, parameters, allow_unused=True, retain_graph=together)
             gradients.append(
@@ -532,12 +562,12 @@ def check_rows(
                 )
             )
         stacked = torch.stack(gradients).to(kernel.dtype)
-        expected, got = stacked @ stacked.T, kernel[:count, :count]
+        expected, got = stacked @ stacked.T, kernel[checked][:, checked]
     if not (torch.isfinite(expected).all() and torch.isfinite(got).all()):
         return  # not a matter of structure; whoever uses the kernel sees that it is not finite
     scale = max(expected.abs().max().item(), torch.finfo(kernel.dtype).tiny)
     difference = (got - expected).abs().max().item() / scale
-    if difference > CHECK_TOLERANCE:
+    if difference > max(CHECK_TOLERANCE, CHECK_TOLERANCE_ROUNDINGS * _rounding_error(precisions)):
         hooked = [name for name, p in network.named_parameters() if p.requires_grad and p._backward_hooks]
         if hooked:
             raise UnsupportedNetworkError(
@@ -558,6 +588,11 @@ def check_rows(
         )
 
 
+def _rounding_error(dtypes: set[torch.dtype]) -> float:
+    """What the coarsest of some types rounds by, if it is one of half precision; else 0."""
+    return max((torch.finfo(dtype).eps for dtype in dtypes & {torch.bfloat16, torch.float16}), default=0.0)
+
+
 def _validated(inputs: Inputs, shares: Tensor | None) -> tuple[Tensor, ...]:
     """The inputs as a tuple of detached tensors ``(n, d)`` or ``(n, m, d)``."""
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -573,15 +608,6 @@ def _validated(inputs: Inputs, shares: Tensor | None) -> tuple[Tensor, ...]:
     if shares is not None and (shares.shape[: len(points)] != points or shares.ndim > len(points) + 1):
         raise ValueError(f"Shares need shape {tuple(points)}, one per point, got {tuple(shares.shape)}.")
     return rows
-
-
-def _equal_shares(rows: tuple[Tensor, ...]) -> Tensor:
-    """Shares for the scalars of ``(n, d)`` or ``(n, m, d)`` inputs."""
-    return _equal_shares_like(rows[0][..., 0])
-
-
-def _equal_shares_like(scalars: Tensor) -> Tensor:
-    return torch.full_like(scalars, 1 / math.prod(scalars.shape[1:]), requires_grad=False)
 
 
 def _parameter_chunks(parameters: dict[str, Tensor], limit: int) -> list[list[str]]:
@@ -600,6 +626,12 @@ def _parameter_chunks(parameters: dict[str, Tensor], limit: int) -> list[list[st
 def _real(tensor: Tensor) -> Tensor:
     """Complex numbers as pairs of real ones on a new last axis."""
     return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _dtype_of_kernel(network: nn.Module, rows: tuple[Tensor, ...]) -> torch.dtype:
+    """That of the kernel's entries: integers that a network is fed say nothing of it."""
+    dtypes = {x.dtype for x in (*rows, *network.parameters())}
+    return torch.float64 if dtypes & {torch.float64, torch.complex128} else torch.float32
 
 
 def _accurate(dtype: torch.dtype) -> torch.dtype:

@@ -54,7 +54,8 @@ def register_layer_rule(layer_type: type[nn.Module]) -> Callable[[LayerRule], La
     """Decorator: make a rule known for a layer type (exactly that type; a subclass may compute something else).
 
     The rule is called as ``rule(layer, inputs, cotangents)`` with the layer's inputs ``(n, s, d_in)`` and the
-    gradient of the summed readout with respect to its outputs ``(n, s, d_out)``, both float32 or better. It returns
+    gradient of the summed readout with respect to its outputs ``(n, s, d_out)``, both float32 or better. Integers, as
+    a table's rows are looked up by, come as they are, ``(n, s, 1)``, each a point of its own. It returns
     the :class:`Factors`, or :class:`LookupFactors`, of those of the layer's parameters that require a gradient.
 
     Args:

@@ -103,21 +103,23 @@ def choose(
     if count > p:
         raise ValueError(f"Asked for {count} representative points in groups of {p}.")
     if name == "middle":
-        filled = torch.full((n,), p) if mask is None else mask.sum(1)
+        filled = torch.full((n,), p, device="cpu") if mask is None else mask.sum(1)
         return Chosen(_nth_filled(filled // 2, mask, n).to(device)[:, None])
     if name in SCORED or name == "previous_residual":
         if scores is None:
             raise ValueError(f"Representative {name!r} needs a score for every input, but none was given.")
-        if scores.is_floating_point():
-            # For topk and argmax NaN is the largest; here it is below all scores, above empty slots.
-            scores = scores.nan_to_num(torch.finfo(scores.dtype).min, posinf=math.inf, neginf=-math.inf)
+        # Counts and truth values too are ranked beside empty slots' minus infinity, and make shares.
+        scores = scores if scores.is_floating_point() else scores.to(torch.float32)
+        # For topk and argmax NaN is the largest; here it is below all scores, above empty slots.
+        scores = scores.nan_to_num(torch.finfo(scores.dtype).min, posinf=math.inf, neginf=-math.inf)
         if mask is not None:
             scores = scores.masked_fill(~mask.to(scores.device), EMPTY)
         if name == "all_maxima":
             return _all_maxima(scores)
         top = scores.topk(count, dim=1)
         return Chosen(*_filled_only(top.indices, top.values, weighted=name == "largest_weight" and count > 1))
-    draws = torch.rand(n, p, generator=generator)
+    # On the CPU, whatever torch.set_default_device says: as the generator and the mask.
+    draws = torch.rand(n, p, generator=generator, device="cpu")
     if mask is not None:
         draws = draws.masked_fill(~mask, EMPTY)
     top = draws.topk(count, dim=1)
@@ -142,7 +144,7 @@ def _nth_filled(nth: Tensor, mask: Tensor | None, n: int) -> Tensor:
         return nth
     # Filled slots first, in order: sorting is stable.
     order = torch.argsort((~mask).int(), dim=1, stable=True)
-    return order[torch.arange(n), nth]
+    return order.gather(1, nth[:, None])[:, 0]
 
 
 def _filled_only(slots: Tensor, scores: Tensor, weighted: bool) -> tuple[Tensor, Tensor | None]:

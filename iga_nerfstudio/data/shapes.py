@@ -72,7 +72,13 @@ def load_shape(
             grid = voxelise(mesh, resolution, target, progress=progress)
         else:
             grid = _voxelise_once(mesh, path, resolution, target, Path(cache_dir), progress)
-    return (crop_to_shape(grid) if crop and target == "occupancy" else grid), mesh
+    if not crop or target != "occupancy":
+        return grid, mesh
+    cropped = crop_to_shape(grid)
+    if cropped.values.all() and not grid.values.all():
+        logger.warning("%s fills its box, beside which there is nothing to learn: it is not cropped.", path)
+        return grid, mesh
+    return cropped, mesh
 
 
 def _voxelise_once(

@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 
 from iga_nerfstudio.allocator import reuse_host_memory
 from iga_nerfstudio.divergence import TrainingDiverged
+from iga_nerfstudio.stopping import INTERRUPTED
 from iga_nerfstudio.tasks.config import ImageConfig, SDFConfig, SignalConfig
 from iga_nerfstudio.tasks.config_files import AnyTask, read_preset, read_run
 from iga_nerfstudio.terminal import forgiving_output
@@ -46,7 +47,8 @@ def main(kind: type[AnyTask], arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 2 for a mistake of the user's, a full disk or a training that diverged, told in one line; 130
-        after Ctrl-C or SIGTERM.
+        after Ctrl-C or SIGTERM, and after Ctrl-C before or behind the training, or a second one within, which is told
+        in one line too.
     """
     console = Console(stderr=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console)])
@@ -62,6 +64,14 @@ def main(kind: type[AnyTask], arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TrainingDiverged) as error:
         console.print(f"{kind.task}: {error}", style="red", markup=False, soft_wrap=True)
         return 2
+    except KeyboardInterrupt:
+        console.print(
+            f"{kind.task}: Stopped at once. A run that has a checkpoint goes on with {kind.task} --load-dir and its "
+            "folder; one that had taken all its steps writes its results then.",
+            markup=False,
+            soft_wrap=True,
+        )
+        return INTERRUPTED
 
 
 def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
@@ -84,10 +94,21 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     if given.load_dir is not None and given.config is not None:
         raise ValueError("A run is continued with its own settings: give --load-dir or --config, not both.")
     if given.load_dir is not None:
-        return _parse(kind, words, replace(read_run(given.load_dir, kind), config=None))
-    if given.config is not None:
-        return _parse(kind, words, read_preset(given.config, kind))
-    return given
+        default = replace(read_run(given.load_dir, kind), config=None)
+    elif given.config is not None:
+        default = read_preset(given.config, kind)
+    else:
+        return given
+    epochs = getattr(given, "num_epochs", None)
+    if isinstance(default, SDFConfig) and epochs is None and _named("max_num_iterations", words):
+        # Else the file's epochs would take the place of the steps that are asked for.
+        default = replace(default, num_epochs=None)
+    return _parse(kind, words, default)
+
+
+def _named(option: str, words: list[str]) -> bool:
+    """Whether an option is on the command line, however it is written."""
+    return any(word.split("=")[0].replace("-", "_") == f"__{option}" for word in words)
 
 
 def _with_value(words: list[str]) -> list[str]:

@@ -23,9 +23,9 @@ from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import ImageConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, RandomGroups, as_array
-from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
+from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, grouped, require_groups
 from iga_nerfstudio.tasks.step import decode
-from iga_nerfstudio.tasks.task import Fit, Task, fit
+from iga_nerfstudio.tasks.task import Fit, Task, fit, refuse_settings
 from iga_nerfstudio.tasks.trainer import Watcher
 
 
@@ -112,7 +112,8 @@ class ImageTask(Task[ImageConfig]):
             self.grouping = axes = Axes((height, width))
             self.batches = FullBatch(self._samples, axes.slices[0])
             return
-        self.grouping = patches = Patches((height, width), config.patch_size or automatic_patch_size(height, width))
+        size = config.patch_size or automatic_patch_size(height, width)
+        self.grouping = patches = grouped(lambda: Patches((height, width), size), "--patch-size")
         num_groups = config.patches_per_batch or patches.num_groups(patches.num_inputs)
         require_groups(config, num_groups, "--patches-per-batch" if config.patches_per_batch else "--patch-size")
         if config.patches_per_batch is None:
@@ -220,7 +221,7 @@ def fit_image(
     """Fit an image.
 
     Args:
-        image: A file, or values in [0, 1], ``(H, W)`` or ``(H, W, C)``.
+        image: A file, or values in [0, 1], ``(H, W)`` or ``(H, W, C)``, which are fitted as they are.
         config: Settings; the defaults if not given.
         watchers: Called with the step and named figures whenever some are logged.
 
@@ -235,6 +236,7 @@ def fit_image(
     if isinstance(image, (str, Path)):
         values = _read(Path(image), config)
     else:
+        refuse_settings(config, ("crop", "size", "max_side", "max_pixels"), "for an array, which is fitted as it is")
         values = as_array(image).astype(np.float32, copy=False)
         values = values[..., None] if values.ndim == 2 else values
         if values.size and (values.min() < 0 or values.max() > 1):

@@ -48,7 +48,7 @@ def write_report(
     Args:
         path: HTML file to write.
         title: What the run is called.
-        metrics: Metrics of some models, by the model's name; the first one's decide which are shown.
+        metrics: Metrics of some models, by the model's name; one may lack what another has.
         facts: What else is worth a line: names and values.
         comparison: Two or more pictures of one size by their names, ``(H, W, 3)`` in [0, 1]; the last two are compared
             first.
@@ -118,7 +118,7 @@ def as_picture(values: np.ndarray) -> np.ndarray:
 
 def _metrics_table(metrics: dict[str, dict[str, float]]) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in metrics)
-    names = next(iter(metrics.values()))
+    names = {name: None for own in metrics.values() for name in own}  # a model without a surface lacks some
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th>"
         + "".join(f"<td>{own[name]:.5g}</td>" if name in own else "<td></td>" for own in metrics.values())

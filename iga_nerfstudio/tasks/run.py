@@ -242,13 +242,20 @@ def _summary(fit: Fit, trainer: Trainer) -> dict[str, Any]:
         "steps_unadjusted": dict(seen.unadjusted),
         "parameters": sum(p.numel() for p in fit.model.parameters()),
         "torch": torch.__version__,
-        "evaluations": {name: [steps, values] for name, (steps, values) in fit.record.evaluations.items()},
+        "evaluations": {
+            name: [steps, [_finite(value) for value in values]]
+            for name, (steps, values) in fit.record.evaluations.items()
+        },
     }
 
 
 def finite(metrics: dict[str, float]) -> dict[str, float | None]:
     """Metrics for JSON, which knows no infinity (the PSNR of a perfect copy): None in its place."""
-    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return {name: _finite(value) for name, value in metrics.items()}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def peak_memory_mb() -> float:
@@ -316,8 +323,9 @@ def _write_scalars(writer: SummaryWriter, step: int, figures: dict[str, float]) 
 def _show(run: Run, console: Console) -> None:
     fit = run.fit
     table = Table("", f"last, step {fit.record.steps}", f"best, step {fit.best_step}")
-    for name in fit.metrics:
-        table.add_row(name, *(f"{metrics[name]:.4g}" for metrics in (fit.metrics, fit.best_metrics)))
+    both = (fit.metrics, fit.best_metrics)
+    for name in {name: None for metrics in both for name in metrics}:  # a model without a surface lacks some
+        table.add_row(name, *(f"{metrics[name]:.4g}" if name in metrics else "-" for metrics in both))
     console.print(table)
     paths = f"{run.files[0]}\n{run.folder / REPORT_FILE}\nEverything else is in {run.folder}"
     console.print(paths, markup=False, soft_wrap=True)

@@ -15,6 +15,9 @@ from iga_nerfstudio.adjustment.grouping import DrawnGroups
 
 # Cells whose numbers and coordinates are worked out at once.
 _CELLS_AT_ONCE = 1 << 20
+# Values by which a run's data are known again, and by how much of their range they may be others: another version of a
+# library decodes or shrinks a picture a little differently.
+_TRAITS, _TRAITS_TOLERANCE = 1000, 0.01
 
 
 def to_numpy(values: np.ndarray | Tensor) -> np.ndarray:
@@ -130,6 +133,30 @@ class GridSamples:
         """Values of some cells: int64 ``(k,)`` to float32 ``(k, C)``."""
         return self.values[rows].float()
 
+    def traits(self) -> dict[str, Any]:
+        """By what the data are known again when a run is continued: sizes, and some values from all over the grid."""
+        step = max(self.num_points // _TRAITS, 1) | 1  # odd, so that they are not all of one column
+        some = self.values[::step].float().cpu()
+        return {"sizes": [*self.grid.shape, self.values.shape[1]], "some": some}
+
+    def require_traits(self, traits: dict[str, Any] | None) -> None:
+        """Refuse to go on with a run on other data than it was begun with.
+
+        Args:
+            traits: What :meth:`traits` gave; None of runs begun before they were kept.
+
+        Raises:
+            ValueError: If the data are others.
+        """
+        if traits is None:
+            return
+        own = self.traits()
+        if own["sizes"] != traits["sizes"]:
+            raise ValueError(f"its data have the sizes {traits['sizes']}, these {own['sizes']}")
+        difference = (own["some"] - traits["some"]).abs().mean().item()
+        if difference > _TRAITS_TOLERANCE * (traits["some"].max() - traits["some"].min()).item():
+            raise ValueError(f"its data are of the same sizes, but these differ from them by {difference:.2g}")
+
 
 class Batch:
     """One training step's data.
@@ -198,6 +225,7 @@ class FullBatch:
 
     def __init__(self, samples: GridSamples, grouping: Blocks) -> None:
         self.num_groups = grouping.num_groups(samples.num_points)
+        self._samples = samples
         self._batch = Batch(samples.grid, samples.values.float(), grouping)
 
     def next(self) -> Batch:
@@ -205,11 +233,12 @@ class FullBatch:
         return self._batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing changes from step to step."""
-        return {}
+        """What the data are known by; nothing changes from step to step."""
+        return {"traits": self._samples.traits()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take up."""
+        """Make sure that a state is of the same data."""
+        self._samples.require_traits(state.get("traits"))
 
 
 class RandomGroups:
@@ -267,11 +296,17 @@ class RandomGroups:
         return torch.cat(cells).to(self._samples.device), torch.cat(filled)
 
     def state_dict(self) -> dict[str, Any]:
-        """Order and position of the epoch, and the random state."""
-        return {"order": self._order, "position": self._position, "generator": self._generator.get_state()}
+        """Order and position of the epoch, the random state, and what the data are known by."""
+        return {
+            "order": self._order,
+            "position": self._position,
+            "generator": self._generator.get_state(),
+            "traits": self._samples.traits(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken."""
+        """Go on where a state was taken, of the same data."""
+        self._samples.require_traits(state.get("traits"))
         self._order, self._position = state["order"].cpu(), state["position"]
         self._generator.set_state(state["generator"].cpu())
 
@@ -316,9 +351,10 @@ class RandomPoints:
         return Batch(Cells(samples.grid, cells), samples.targets(cells), self.grouping)
 
     def state_dict(self) -> dict[str, Any]:
-        """The random state."""
-        return {"generator": self._generator.get_state()}
+        """The random state, and what the data are known by."""
+        return {"generator": self._generator.get_state(), "traits": self._samples.traits()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a state was taken."""
+        """Go on where a state was taken, of the same data."""
+        self._samples.require_traits(state.get("traits"))
         self._generator.set_state(state["generator"].cpu())

@@ -24,7 +24,7 @@ from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import SDFConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups, RandomPoints, to_numpy
-from iga_nerfstudio.tasks.setup import chunk_size, require_groups
+from iga_nerfstudio.tasks.setup import chunk_size, grouped, require_groups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Watcher
@@ -55,10 +55,10 @@ class ShapeTask(Task[SDFConfig]):
         # A copy: the grid may be a read-only map of the cached file.
         values = torch.from_numpy(np.array(grid.values)).reshape(-1, 1)
         self._samples = GridSamples(Grid.unit(grid.values.shape, self.device), values)
-        rows = Intervals(len(values), config.group_size)
+        rows = grouped(lambda: Intervals(len(values), config.group_size), "--group-size")
         most = rows.num_groups(len(values)) if config.grouping == "rows" else len(values) // config.group_size
         num_groups = min(config.groups_per_batch, most)
-        require_groups(config, num_groups, "--groups-per-batch")
+        require_groups(config, num_groups, "--group-size" if most < config.groups_per_batch else "--groups-per-batch")
         self.batches: RandomGroups | RandomPoints
         if config.grouping == "rows":
             self.grouping, self.batches = rows, RandomGroups(self._samples, rows, num_groups, config.machine.seed)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 
@@ -16,6 +17,8 @@ from iga_nerfstudio.settings import AdjustmentSettings, Representative
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
 from iga_nerfstudio.tasks.optimizers import balance_rule, learning_rate, momentum
 from iga_nerfstudio.tasks.samples import Batches, FullBatch
+
+AnyGrouping = TypeVar("AnyGrouping", bound=Grouping)
 
 PAPER_GROUPS = 384
 """Groups of the paper's images, 768x512 in patches of 32x32."""
@@ -195,6 +198,22 @@ def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjus
         adjustment=adjustment,
         machine=replace(config.machine, device_type=device, points_per_chunk=chunk_size(config)),
     )
+
+
+def grouped(make: Callable[[], AnyGrouping], option: str) -> AnyGrouping:
+    """A grouping, or why there is none with the option to change.
+
+    Args:
+        make: Gives the grouping.
+        option: What decides the size of its groups.
+
+    Raises:
+        ValueError: If the groups do not fit the data.
+    """
+    try:
+        return make()
+    except ValueError as error:
+        raise ValueError(f"{error} The option is {option}.") from None
 
 
 def require_groups(config: TaskConfig, num_groups: int, option: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import SignalConfig
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, as_array
-from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, require_groups
+from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, grouped, require_groups
 from iga_nerfstudio.tasks.step import decode
-from iga_nerfstudio.tasks.task import Fit, Task, fit
+from iga_nerfstudio.tasks.task import Fit, Task, fit, refuse_settings
 from iga_nerfstudio.tasks.trainer import Watcher
 
 # Strongest frequencies whose error is reported where the signal does not come with a list of its own.
@@ -33,11 +34,15 @@ _REPORTED_FREQUENCIES = 6
 _PAPER_INTERVAL = 8
 # Samples for which a SIREN's axis is 1 longer, at both ends: 308,207 on [-100, 100] in its authors' code.
 _SAMPLES_PER_UNIT = PAPER_GROUPS * _PAPER_INTERVAL
+# Settings that choose a part of a file, and those that make up a function.
+_OF_FILES = ("channel", "column", "start", "duration")
+_OF_SINES = ("amplitudes", "phases")
+_OF_FUNCTIONS = (*_OF_SINES, "num_samples")
 
 
 def automatic_interval_size(num_samples: int) -> int:
-    """Samples per group of a signal, for as many groups as the paper's images have, but 8 at least."""
-    return max(_PAPER_INTERVAL, round(num_samples / PAPER_GROUPS))
+    """Samples per group of a signal, for as many groups as the paper's images have, but 8 at least, if there are."""
+    return min(max(_PAPER_INTERVAL, round(num_samples / PAPER_GROUPS)), num_samples)
 
 
 def _axis_scale(config: SignalConfig, num_samples: int) -> float:
@@ -71,7 +76,8 @@ class SignalTask(Task[SignalConfig]):
         self.truth = torch.from_numpy(waveform.values)
         self.scale = (waveform.peak or 1.0) if config.normalise else 1.0
         self.sizes = (1, self.truth.shape[1])
-        self.grouping = Intervals(len(self.truth), config.interval_size or automatic_interval_size(len(self.truth)))
+        size = config.interval_size or automatic_interval_size(len(self.truth))
+        self.grouping = grouped(lambda: Intervals(len(self.truth), size), "--interval-size")
         require_groups(config, self.grouping.num_groups(len(self.truth)), "--interval-size")
         self.axis_scale = _axis_scale(config, len(self.truth))
         self._grid = Grid([torch.from_numpy((self.axis_scale * waveform.x).astype(np.float32)).to(self.device)])
@@ -161,8 +167,10 @@ def load_signal_task(config: SignalConfig) -> SignalTask:
             "Give one signal: --data sound.wav, or --signal experiment2, or --frequencies 5 10 20 "
             f"({'none is' if not any(sources) else 'several are'} given)."
         )
+    if config.load_dir is None:  # runs begun before they were refused go on
+        _refuse_settings_of_others(config)
     if config.data is not None:
-        column = int(config.column) if config.column is not None and config.column.isdigit() else config.column
+        column = int(config.column) if config.column is not None and config.column.isdecimal() else config.column
         waveform = read_waveform(
             config.data, channel=config.channel, column=column, start=config.start, duration=config.duration
         )
@@ -172,6 +180,16 @@ def load_signal_task(config: SignalConfig) -> SignalTask:
         return SignalTask(config, waveform, terms.frequencies)
     waveform = sum_of_sines(config.frequencies, config.amplitudes, config.phases, config.num_samples or 2048)
     return SignalTask(config, waveform, config.frequencies)
+
+
+def _refuse_settings_of_others(config: SignalConfig) -> None:
+    """Refuse settings of other kinds of signals."""
+    if config.data is not None:
+        refuse_settings(config, _OF_FUNCTIONS, "for a file, only for a function")
+        return
+    refuse_settings(config, _OF_FILES, "for a function, only for a file")
+    if config.signal is not None:
+        refuse_settings(config, _OF_SINES, f"for {config.signal}, only for --frequencies")
 
 
 def fit_signal(
@@ -193,7 +211,7 @@ def fit_signal(
     """
     config = config or SignalConfig()
     if isinstance(signal, (str, Path)):
-        waveform = read_waveform(Path(signal), channel=config.channel, start=config.start, duration=config.duration)
-    else:
-        waveform = waveform_of(as_array(signal))
-    return fit(SignalTask(config, waveform), watchers)
+        return fit(load_signal_task(replace(config, data=Path(signal))), watchers)
+    others = ("signal", "frequencies", *_OF_FUNCTIONS, *_OF_FILES)
+    refuse_settings(config, others, "for an array, which is fitted as it is")
+    return fit(SignalTask(config, waveform_of(as_array(signal))), watchers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -101,6 +102,24 @@ class Task(ABC, Generic[AnyConfig]):
     @abstractmethod
     def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
         """Write reconstruction and pictures into a folder; the files written, the reconstruction first."""
+
+
+def refuse_settings(config: TaskConfig, names: Iterable[str], of: str) -> None:
+    """Refuse settings that would be left aside without a word.
+
+    Args:
+        config: The run's settings.
+        names: Those that have no meaning for its data.
+        of: What the data are, as ``"for an array"``.
+
+    Raises:
+        ValueError: If one is not its default.
+    """
+    plain = type(config)()
+    for name in names:
+        value = getattr(config, name)
+        if value != getattr(plain, name):
+            raise ValueError(f"{name}={value} has no meaning {of}. Leave it out.")
 
 
 @dataclass(frozen=True)

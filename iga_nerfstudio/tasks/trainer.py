@@ -121,7 +121,7 @@ class Trainer:
             OSError: If the last checkpoint cannot be written. Failures before it are logged and training goes on.
         """
         with stop_on_signals() as stopping:
-            if self.record.steps == 0:
+            if not self.record.evaluations:  # nor before a stop that came ahead of the first step
                 self._evaluate_now()
             while self.record.steps < self.config.max_num_iterations and not stopping.is_set():
                 self.step()

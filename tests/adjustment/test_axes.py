@@ -186,14 +186,21 @@ def test_settings_change_for_all_axes_or_none() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    for shape in ((), (1, 1)):
-        with pytest.raises(ValueError, match="two cells or more"):
+    with pytest.raises(ValueError, match="two cells or more"):
+        Axes((1, 1))
+    for shape in ((), (3, 0)):
+        with pytest.raises(ValueError, match="must be positive"):
             Axes(shape)
-    with pytest.raises(ValueError, match="must be positive"):
-        Axes((3, 0))
+    for no_shape in (12, (3.5, 4), ("3", "4")):
+        with pytest.raises(ValueError, match="whole numbers, one per axis in brackets"):
+            Axes(no_shape)  # type: ignore[arg-type]
     net, (coordinates, _target) = network(), data(SHAPE)
     with pytest.raises(ValueError, match="at least 1, got 0"):
         AxesAdjuster(net, Axes(SHAPE), end=2, refresh_interval=0)
+    with pytest.raises(ValueError, match=r"the axes of a grid, as Axes\(\(512, 768\)\), got tuple"):
+        AxesAdjuster(net, SHAPE, end=2)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="num_representatives must be a whole number, got '4'"):
+        AxesAdjuster(net, Axes(SHAPE), end=2, num_representatives="4")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Lower end to 5"):
         AxesAdjuster(net, Axes(SHAPE), end=6)
     adjuster = AxesAdjuster(net, Axes(SHAPE), end=2, representative="largest_residual", num_representatives=1)

@@ -25,6 +25,7 @@ from iga_nerfstudio import (
     per_sample_entk,
 )
 from iga_nerfstudio.adjustment import adjuster as adjuster_module
+from iga_nerfstudio.adjustment import layer_rules
 from iga_nerfstudio.adjustment.precision import full_precision
 
 N, P = 48, 4
@@ -508,6 +509,191 @@ def test_networks_that_are_compiled_in_part_have_the_gradient_of_the_definition(
     assert ((found - expected).norm() / expected.norm()).item() <= 1e-8
 
 
+class SortsRows(nn.Module):
+    """As networks that send rows to experts: a layer has them in another order than the others have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = x[:, 0].argsort()
+        return self.second(torch.tanh(self.first(x[order]))[order.argsort()])
+
+
+def test_rows_in_another_order_are_found_though_the_first_and_the_last_are_in_their_places() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(16, 2, dtype=torch.float64)
+    x[:2, 0], x[-2:, 0] = torch.tensor([-2.0, -1.0]), torch.tensor([2.0, 3.0])
+    network = SortsRows().double()
+    with pytest.raises(UnsupportedNetworkError, match="disagrees with autograd"):
+        layerwise_entk(network, x)
+    assert torch.allclose(layerwise_entk(network, x[x[:, 0].argsort()]), per_sample_entk(network, x[x[:, 0].argsort()]))
+
+
+class InBfloat16(nn.Module):
+    """As accelerate makes networks: the weights in float32, an autocast within forward."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.body(x).float()
+
+
+@pytest.mark.parametrize("kernel", [layerwise_entk, per_sample_entk])
+@pytest.mark.parametrize("precision", ["inner autocast", "bfloat16", "float16"])
+def test_networks_of_half_precision_are_not_taken_for_wrong(precision: str, kernel: Callable[..., Tensor]) -> None:
+    for seed in range(6):
+        torch.manual_seed(seed)
+        network, x = SirenLayers().float(), torch.rand(12, 2)
+        expected = kernel(network, x)
+        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision, torch.float32)
+        half = InBfloat16(network) if precision == "inner autocast" else network.to(dtype)
+        found = kernel(half, x.to(dtype))
+        assert found.dtype == torch.float32
+        assert ((found - expected).norm() / expected.norm()).item() <= 0.05
+
+
+class SirenLayers(nn.Module):
+    """Frequent enough that errors of rounding grow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.sin(10.0 * self.first(x)))
+
+
+class ByNumber(nn.Module):
+    """As auto-decoders: a code for each row by its number, which comes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes, self.body = nn.Embedding(8, 4), nn.Linear(6, 3)
+
+    def forward(self, number: Tensor, x: Tensor) -> Tensor:
+        return self.body(torch.cat([self.codes(number[..., 0]), x], -1).sin())
+
+
+def test_integers_as_inputs_decide_nothing_of_the_kernel_s_numbers() -> None:
+    torch.manual_seed(0)
+    network = ByNumber().double()
+    numbers, x = torch.randint(0, 8, (5, 2, 1)), torch.rand(5, 2, 2, dtype=torch.float64)
+    found = per_sample_entk(network, (numbers, x))
+    assert found.dtype == torch.float64
+    shares = torch.full((5, 2), 0.5, dtype=torch.float64)
+    assert torch.allclose(found, per_sample_entk(network, (numbers, x), shares=shares))
+    assert found.diagonal().min() > 0
+
+
+class Table(nn.Embedding):
+    """As a hash grid's level: its rows are looked up by number."""
+
+
+def test_a_rule_of_a_table_gets_the_numbers_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_rules, "_rules", dict(layer_rules._rules))
+    seen: list[Tensor] = []
+
+    @layer_rules.register_layer_rule(Table)
+    def table_rule(_layer: Table, rows: Tensor, cotangents: Tensor) -> list[layer_rules.LookupFactors]:
+        seen.append(rows)
+        return [layer_rules.LookupFactors(rows, torch.ones_like(rows, dtype=cotangents.dtype), cotangents)]
+
+    class Grid(nn.Module):
+        """Two corners a point, and one in a column of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.corners, self.single, self.last = Table(9, 3), Table(9, 3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            cell = (x[:, 0] * 4).long()
+            corners = (
+                self.corners(torch.stack([cell, cell + 1], -1)) * torch.stack([1 - x[:, 1], x[:, 1]], -1)[..., None]
+            )
+            return self.last((corners.sum(1) + self.single(2 * cell)).sin())
+
+    torch.manual_seed(0)
+    network, x = Grid().double(), torch.rand(7, 2, dtype=torch.float64)
+    assert torch.allclose(layerwise_entk(network, x), per_sample_entk(network, x), rtol=1e-10)
+    assert [(tuple(rows.shape), rows.dtype) for rows in seen] == [((7, 2, 1), torch.int64), ((7, 1, 1), torch.int64)]
+
+
+class Modulated(nn.Linear):
+    """As in pi-GAN: scaled by a second input."""
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x) * scale
+
+
+def test_a_ruled_layer_that_is_called_with_more_than_one_tensor_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_rules, "_rules", dict(layer_rules._rules) | {Modulated: layer_rules.linear_rule})
+
+    class Film(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Modulated(2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x, x[:, :1])
+
+    with pytest.raises(UnsupportedNetworkError, match=r"'layer' was called with \(Tensor, Tensor\).*per_sample_entk"):
+        layerwise_entk(Film(), torch.rand(5, 2))
+
+
+class CastsDown(nn.Module):
+    """Coordinates as NumPy gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.float())
+
+
+def test_coordinates_of_double_precision_and_weights_of_single() -> None:
+    torch.manual_seed(0)
+    network, x = CastsDown(), torch.rand(9, 2, dtype=torch.float64)
+    expected = per_sample_entk(copy.deepcopy(network.body).double(), x.float().double())
+    for kernel in (layerwise_entk, per_sample_entk):
+        assert torch.allclose(kernel(network, x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [layerwise_entk, per_sample_entk])
+def test_readouts_of_which_there_is_no_gradient_are_named(kernel: Callable[..., Tensor]) -> None:
+    x = torch.rand(5, 2, dtype=torch.float64)
+    with pytest.raises(UnsupportedNetworkError, match=r"^The readout gave complex scalars.*view_as_real"):
+        kernel(nn.Linear(2, 3, dtype=torch.complex128), x.to(torch.complex128))
+    with pytest.raises(UnsupportedNetworkError, match="do not depend on any parameter"):
+        layerwise_entk(mlp().double(), x, readout=lambda outputs: outputs.detach().sum(-1))
+
+
+@pytest.mark.parametrize("representative", ["largest_residual", "previous_residual", "random", "middle"])
+@pytest.mark.parametrize("grouping", [Intervals(1200, 2), Intervals(1200, 7), Rays(4)])
+def test_the_default_device_is_a_matter_of_the_user_s_tensors(representative: str, grouping: Any) -> None:
+    """torch.set_default_device("cuda") is common; tensors on "meta" hold nothing, so that a use of one fails."""
+    if isinstance(grouping, Rays) and representative == "previous_residual":
+        representative = "all_maxima"
+    torch.manual_seed(0)
+    network, x, y = mlp(), torch.rand(1200, 2), torch.rand(1200, 3)
+    adjuster = adjuster_of(network, grouping=grouping, representative=representative)
+    torch.set_default_device("meta")
+    try:
+        for _ in range(2):
+            (adjuster(network(x), x, y) - y).square().mean().backward()
+            assert adjuster.diagnostics.adjusted
+        adjuster.load_state_dict(adjuster.state_dict())
+        adjuster(network(x), x, y)
+        assert float(adjuster.diagnostics.target) > 0
+    finally:
+        torch.set_default_device("cpu")
+
+
 class UsedTwice(nn.Module):
     """A weight that is used outside its layer too, behind a last layer of zeros."""
 
@@ -622,6 +808,8 @@ def test_a_step_is_checked_at_first_then_seldom_and_when_the_network_changes(
         ({"power": "1"}, r"lies in \(0, 1\], got '1'"),
         ({"floor": "0"}, r"lies in \[0, 1\), got '0'"),
         ({"grouping": 4}, r"a grouping, as Patches.*got Sequential and int"),
+        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"readout": "sum"}, r"readout is a function of the network's output.*got 'sum'"),
     ],
 )
 def test_settings_of_wrong_types_are_named(settings: dict[str, Any], message: str) -> None:
@@ -728,6 +916,29 @@ def test_transforms_of_torch_func_are_refused(transformed: Callable[..., Any]) -
 def test_wrapped_networks_name_the_module_inside(wrap: Callable[[nn.Module], nn.Module], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         adjuster_of(wrap(mlp()))
+
+
+@pytest.mark.parametrize("way", ["wrapped", "inside", "fully_shard"])
+def test_networks_whose_parameters_are_spread_over_processes_are_refused(way: str) -> None:
+    from torch.distributed import destroy_process_group, init_device_mesh, init_process_group
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if way == "fully_shard" and not hasattr(fsdp, "fully_shard"):
+        pytest.skip("torch before 2.6")
+    init_process_group("fake", rank=0, world_size=1, store=FakeStore())
+    try:
+        network: nn.Module = mlp()
+        if way == "fully_shard":
+            fsdp.fully_shard(network, mesh=init_device_mesh("cpu", (1,)))
+        else:
+            wrapped = FullyShardedDataParallel(network, use_orig_params=True, device_id=torch.device("cpu"))
+            network = wrapped if way == "wrapped" else network
+        with pytest.raises(ValueError, match=r"spread over processes.*Use DistributedDataParallel"):
+            adjuster_of(network)
+    finally:
+        destroy_process_group()
 
 
 @pytest.mark.parametrize("kernel", ["layerwise", "per_sample"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,7 @@ def test_rays_keep_their_samples():
         (lambda: Patches((0, 8), 1), "must be positive"),
         (lambda: Patches((1, 1), 2), "larger than the grid"),
         (lambda: Blocks((4, 4), (2,)), "number of axes"),
+        (lambda: Patches(512, 32), "one per axis in brackets"),
         (lambda: Intervals(5, 0), "must be positive"),
         (lambda: Rays(0), "must be positive"),
         (lambda: Rays(5).split(torch.zeros(12, 2)), "no whole number of rays"),
@@ -104,3 +107,21 @@ def test_points_on_one_place_keep_their_order_and_what_is_no_point_is_refused():
     for points in (torch.zeros(4), torch.zeros(0, 2), torch.zeros(4, 0), torch.zeros(4, 2, 1)):
         with pytest.raises(ValueError, match=r"coordinates of shape \(N, d\)"):
             order_by_place(points)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16])
+def test_points_of_any_type_come_in_the_order_of_the_same_numbers(dtype):
+    """Differences, and a thousand times those, are more than some types hold."""
+    torch.manual_seed(0)
+    low, high = (-60000, 60000) if dtype.is_floating_point else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    points = (low + (high - low) * torch.rand(200, 2, dtype=torch.float64)).to(dtype)
+    points[:, 1] = points[0, 1]  # all alike along one axis
+    points[:9, 1] = 1
+    wide = points.to(torch.float32 if dtype.is_floating_point else torch.int64)
+    assert torch.equal(order_by_place(points), order_by_place(wide))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_points_without_a_place_are_refused(value):
+    with pytest.raises(ValueError, match="NaN or infinite have no place"):
+        order_by_place(torch.tensor([[0.0, 1.0], [value, 2.0], [3.0, 4.0]]))

@@ -39,6 +39,18 @@ def test_shares_of_scores_of_nan_are_zero():
     assert torch.allclose(weights[0], torch.tensor([5 / 8, 3 / 8, 0, 0]))
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.float16])
+@pytest.mark.parametrize("mask", [None, RAGGED])
+def test_counts_and_truth_values_rank_as_the_same_numbers(dtype, mask):
+    scores = SCORES.to(dtype)
+    for name in ("largest_residual", "previous_residual", "largest_weight", "all_maxima"):
+        for count in (1, 2) if name != "all_maxima" else (1,):
+            found, expected = (choose(name, count, (3, 4), scores=one, mask=mask) for one in (scores, scores.float()))
+            assert torch.equal(found.slots, expected.slots)
+            assert (found.weights is None) == (expected.weights is None)
+            assert found.weights is None or torch.allclose(found.weights.float(), expected.weights, atol=1e-3)
+
+
 def test_scores_may_be_logarithms():
     """The empty slots of a ragged group are below any score."""
     assert choose("largest_weight", 1, (3, 4), scores=-5 - SCORES, mask=RAGGED).slots[2].item() in (0, 1)

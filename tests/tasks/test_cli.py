@@ -215,6 +215,18 @@ def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit(photo: Path, tmp_path: Pat
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_ctrl_c_before_the_training_ends_in_one_line(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **_named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("iga_nerfstudio.tasks.image.read_image", stopped)
+    assert iga_image("--data", photo, "--output-dir", tmp_path / "out") == 130
+    assert "Stopped at once. A run that has a checkpoint goes on with iga-image --load-dir" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_ends_in_one_line(photo: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -295,7 +307,12 @@ def test_mistakes_with_signals(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--data", tmp_path / "silent.wav"], "sample"),
         (["--frequencies", 3000], "Nyquist"),
         (["--frequencies", 3, "--num-samples", 16], "batch of 2 groups"),
-        (["--frequencies", 3, "--num-samples", 16, "--interval-size", 32], "larger than the grid"),
+        (["--data", tmp_path / "silent.wav", "--num-samples", 16], "num_samples=16 has no meaning for a file"),
+        (["--signal", "experiment1", "--duration", 2], "duration=2.0 has no meaning for a function"),
+        (["--signal", "experiment1", "--phases", 2], "has no meaning for experiment1, only for --frequencies"),
+        (["--frequencies", 3, "--num-samples", 16, "--interval-size", 32], "larger than the grid of (16,)"),
+        (["--frequencies", 3, "--num-samples", 16, "--interval-size", 32], "The option is --interval-size."),
+        (["--frequencies", 1, "--num-samples", 5], "batch of 1 groups has only 1."),
     ):
         assert iga_signal(*words, "--output-dir", tmp_path / "out") == 2
         assert message in capsys.readouterr().out

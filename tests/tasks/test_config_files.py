@@ -138,6 +138,18 @@ def test_options_beside_a_preset_override_it() -> None:
     assert parse(ImageConfig, ["--config=kodak_siren"]).network.kind == "siren"
 
 
+@pytest.mark.parametrize("words", [["--max-num-iterations", "30"], ["--max_num_iterations=2000"]])
+def test_steps_asked_for_beside_a_preset_of_epochs_are_the_run_s(tmp_path: Path, words: list[str]) -> None:
+    """2000 is the default too."""
+    shape = parse(SDFConfig, ["--config", "shape_relu", *words])
+    assert (shape.num_epochs, shape.max_num_iterations) == (None, int(words[-1].split("=")[-1]))
+    assert parse(SDFConfig, ["--config", "shape_relu"]).num_epochs == 200
+    assert parse(SDFConfig, ["--config", "shape_relu", *words, "--num-epochs", "3"]).num_epochs == 3
+    (tmp_path / "config.yml").write_text(to_yaml(SDFConfig(num_epochs=2, max_num_iterations=80)))
+    run = parse(SDFConfig, ["--load-dir", str(tmp_path), *words])
+    assert (run.num_epochs, run.max_num_iterations) == (None, shape.max_num_iterations)
+
+
 def test_options_read_like_ns_train() -> None:
     config = parse(ImageConfig, ["--adjustment.enabled", "False", "--machine.device-type", "cpu"])
     assert not config.adjustment.enabled

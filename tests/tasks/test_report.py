@@ -6,11 +6,13 @@ import base64
 import io
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from iga_nerfstudio.data.voxels import VoxelGrid
@@ -20,6 +22,7 @@ from iga_nerfstudio.tasks.cli import main
 from iga_nerfstudio.tasks.config import MachineConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask
 from iga_nerfstudio.tasks.report import as_picture, write_report
+from iga_nerfstudio.tasks.run import _show
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask
 from iga_nerfstudio.tasks.setup import initial_network
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
@@ -144,6 +147,20 @@ def test_figures_too_large_are_jpeg_and_the_page_says_so(tmp_path: Path, monkeyp
     assert re.search(r"<figcaption>spectrum\. To keep this page small, shown as JPEG of quality \d+", page)
     assert "<figcaption>training</figcaption>" in page
     assert len(page) < 40_000
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_metric_that_one_of_two_models_has_is_shown(swapped: bool) -> None:
+    """As of shapes: without a surface there is no distance of it."""
+    metrics = [{"iou": 0.0, "chamfer": 0.25}, {"iou": 0.125}]
+    last, best = reversed(metrics) if swapped else metrics
+    table = report._metrics_table({"last": last, "best": best})
+    assert re.findall(r"<th>(\w+)</th>", table) == ["last", "best", "iou", "chamfer"]
+    assert table.count("0.25") == 1
+    told = io.StringIO()
+    fit = SimpleNamespace(record=SimpleNamespace(steps=9), best_step=0, metrics=last, best_metrics=best)
+    _show(SimpleNamespace(fit=fit, files=["a"], folder=Path("b")), Console(file=told))  # type: ignore[arg-type]
+    assert told.getvalue().count("0.25") == 1
 
 
 def test_pictures_of_different_sizes_are_refused(tmp_path: Path) -> None:

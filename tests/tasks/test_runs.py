@@ -154,6 +154,10 @@ def test_a_run_whose_data_are_not_there_says_whose_they_were(
         f"The run in {run} is of {data}, which is not there{seen_from}. Name it by --data." in capsys.readouterr().out
     )
     assert content(run) == before
+    Image.new("RGB", (48, 40), (9, 99, 199)).save(tmp_path / "other.png")
+    assert iga_image("--load-dir", run, "--max-num-iterations", 9, "--data", tmp_path / "other.png") == 2
+    assert "its data are of the same sizes, but these differ" in capsys.readouterr().out
+    assert content(run) == before
     assert iga_image("--load-dir", run, "--max-num-iterations", 9, "--data", photo) == 0
 
 

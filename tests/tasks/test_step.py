@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -370,6 +372,33 @@ def test_random_points_come_with_their_values_and_near_ones_in_a_group() -> None
     assert torch.equal(batches.next().target, following.target)
     with pytest.raises(ValueError, match="2049 groups of 16 points cannot be drawn from 32768"):
         RandomPoints(samples, num_groups=2049, group_size=16, seed=0)
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        lambda samples: FullBatch(samples, Patches((60, 60), 6)),
+        lambda samples: RandomGroups(samples, Patches((60, 60), 6), 10, seed=0),
+        lambda samples: RandomPoints(samples, 10, 6, seed=0),
+    ],
+)
+def test_a_state_is_taken_up_by_the_same_data_alone(batches: Callable[[GridSamples], Any]) -> None:
+    torch.manual_seed(0)
+    values = torch.rand(3600, 2)
+
+    def of(values: torch.Tensor, shape: tuple[int, int] = (60, 60)) -> Any:
+        return batches(GridSamples(Grid.unit(shape), values))
+
+    state = of(values).state_dict()
+    assert state["traits"]["some"].numel() <= 2400
+    # Decoded by another version of a library; and of a run begun before the data were known by anything.
+    of(values + 0.002 * torch.randn(3600, 2)).load_state_dict(state)
+    of(1 - values).load_state_dict({name: value for name, value in state.items() if name != "traits"})
+    with pytest.raises(ValueError, match="its data are of the same sizes, but these differ"):
+        of(1 - values).load_state_dict(state)
+    state["traits"]["sizes"] = [30, 120, 2]
+    with pytest.raises(ValueError, match=r"its data have the sizes \[30, 120, 2\], these \[60, 60, 2\]"):
+        of(values).load_state_dict(state)
 
 
 def test_grid_rows_run_in_row_major_order_and_values_must_fit() -> None:

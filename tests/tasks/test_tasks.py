@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,11 @@ from iga_nerfstudio.data.waveforms import waveform_of
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import OptimizerConfig, TaskAdjustmentConfig
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, automatic_patch_size, fit_image, render_image
+from iga_nerfstudio.tasks.run import _summary
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask, fit_shape, load_shape_task
 from iga_nerfstudio.tasks.signal import SignalConfig, SignalTask, fit_signal, load_signal_task
+from iga_nerfstudio.tasks.task import Fit
+from iga_nerfstudio.tasks.trainer import Record
 
 SMALL: dict[str, Any] = {
     "max_num_iterations": 4,
@@ -187,6 +192,27 @@ def test_signals_that_are_not_finite_are_refused() -> None:
         fit_signal(torch.tensor([0.0, float("nan"), 1.0]), SignalConfig(**SMALL))
 
 
+def test_a_signal_s_settings_are_those_of_the_command_line_or_refused(tmp_path: Path) -> None:
+    path, x = tmp_path / "table.csv", np.arange(64)
+    np.savetxt(path, np.stack([x, np.sin(x), np.cos(x)], 1), delimiter=",", header="t,sine,cosine", comments="")
+    one = fit_signal(path, SignalConfig(**SMALL, column="cosine"))
+    assert one.metrics["mse"] == fit_signal(np.cos(x), SignalConfig(**SMALL)).metrics["mse"]
+    for settings in ({"duration": 3.0}, {"channel": 1}, {"num_samples": 20}, {"signal": "experiment2"}):
+        with pytest.raises(ValueError, match=r"\w+=.* has no meaning for an array"):
+            fit_signal(x / 64, SignalConfig(**SMALL, **settings))
+    for settings in ({"max_side": 4}, {"crop": (0, 0, 4, 4)}, {"size": (4, 4)}):
+        with pytest.raises(ValueError, match=r"\w+=.* has no meaning for an array"):
+            fit_image(np.zeros((8, 8)), ImageConfig(**SMALL, **settings))
+
+
+def test_what_is_not_finite_is_none_in_json_wherever_it_is() -> None:
+    trainer = ImageTask(ImageConfig(**SMALL), np.zeros((8, 8, 1), np.float32)).trainer()
+    record = Record(evaluations={"psnr": ([0, 1, 2], [7.0, math.inf, math.nan])})
+    fit = Fit(trainer.network, trainer.network, {"psnr": math.inf}, {"psnr": math.inf}, 0, record)
+    found = json.loads(json.dumps(_summary(fit, trainer), allow_nan=False))
+    assert (found["metrics"], found["evaluations"]) == ({"psnr": None}, {"psnr": [[0, 1, 2], [7.0, None, None]]})
+
+
 @pytest.mark.parametrize("unit", [1e-40, 1e-21, 1e20, 3e37])
 def test_metrics_do_not_depend_on_the_unit(unit: float) -> None:
     wave = np.sin(np.linspace(0, 9, 64)) * np.linspace(0.2, 1, 64)
@@ -213,6 +239,30 @@ def test_intervals_follow_the_length(samples: int, size: int) -> None:
     task = SignalTask(SignalConfig(**SMALL), waveform_of(np.sin(np.arange(samples))))
     assert task.grouping.group_size == size
     assert task.batches.num_groups <= 384
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [({}, "group-size"), ({"group_size": 9}, "group-size"), ({"groups_per_batch": 3}, "groups-")],
+)
+@pytest.mark.parametrize("grouping", ["nearby", "rows"])
+def test_groups_that_do_not_fit_a_shape_name_the_option(settings: dict[str, int], option: str, grouping: Any) -> None:
+    """More groups in a batch than there are is no way out."""
+    cube = np.pad(np.ones((5, 5, 5)), 2) if "groups_per_batch" in settings else np.pad(np.ones((1, 1, 1)), 1)
+    with pytest.raises(ValueError, match=rf"The option is --{option}"):
+        fit_shape(cube, SDFConfig(**SMALL, grouping=grouping, **settings))
+
+
+def test_a_box_is_not_cropped_to_what_has_no_surface(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    box = np.pad(np.ones((5, 6, 7)), 3)
+    np.save(tmp_path / "box.npy", box)
+    task = load_shape_task(SDFConfig(**SMALL, data=tmp_path / "box.npy", group_size=8))
+    assert task.voxels.values.shape == box.shape
+    assert len(task.truth.faces) > 0
+    assert "fills its box" in caplog.text
+    box[5, 5, 5] = 0
+    np.save(tmp_path / "box.npy", box)
+    assert load_shape_task(SDFConfig(**SMALL, data=tmp_path / "box.npy", group_size=8)).voxels.values.shape == (5, 6, 7)
 
 
 def test_a_kernel_that_cannot_fit_is_refused_with_the_option(monkeypatch: pytest.MonkeyPatch) -> None:

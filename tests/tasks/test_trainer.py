@@ -208,6 +208,19 @@ def test_a_longer_run_continues_with_its_own_schedule(tmp_path: Path) -> None:
     assert longer.record.steps == 60
 
 
+def test_a_run_that_was_stopped_before_its_first_step_is_evaluated_there_once(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    first = ImageTask(config(), picture()).trainer(checkpoints)
+    first.config = config(max_num_iterations=0)
+    first.train()
+    assert [path.name for path in checkpoints.paths()] == ["step-000000000.ckpt"]
+    second = ImageTask(config(), picture()).trainer(checkpoints)
+    second.load_state_dict(checkpoints.load_latest())
+    steps = second.train().evaluations["psnr"][0]
+    assert (steps[0], steps[-1]) == (0, 12)
+    assert len(set(steps)) == len(steps)
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     ImageTask(config(), picture()).trainer(checkpoints).train()
