@@ -25,6 +25,7 @@ from iga_nerfstudio.benchmark.tables import differences, finished, gain, gains_r
 from iga_nerfstudio.scenes.blender_layout import command_of
 
 if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
+    from nerfstudio.data.pixel_samplers import PixelSamplerConfig
     from nerfstudio.engine.trainer import TrainerConfig
 
     from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
@@ -72,6 +73,25 @@ def meaning_of(name: str) -> str:
     return f"{kernels}; in the first {UNTIL[name]:.0%} of the steps, and the rest is plain"
 
 
+# Of which images a step's rays are.
+BATCHES = {
+    "centre": "of one image, in the first 200 steps of its middle",
+    "image": "of one image",
+    "all": "of all images",
+}
+
+
+def sampler_of(batches: str) -> PixelSamplerConfig:
+    """What draws a step's rays."""
+    from nerfstudio.data.pixel_samplers import PixelSamplerConfig
+
+    from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
+
+    if batches == "all":
+        return PixelSamplerConfig()
+    return SingleImagePixelSamplerConfig(crop_steps=200 if batches == "centre" else 0)
+
+
 @dataclass(frozen=True)
 class Rays(Study):
     """What the kernel of a batch of rays should be of: a small NeRF with every choice, under Adam and Muon."""
@@ -91,7 +111,7 @@ class Rays(Study):
     max_num_iterations: int = 1500  # Training steps; the learning rate falls to 3 percent over them.
     curve_points: int = 3  # How often the test views are rendered.
     rounds: int = 15  # Timed rounds of steps.
-    crop_steps: int = 200  # In how many of the first steps rays go through the middle of the views alone.
+    batches: Literal["centre", "image", "all"] = "centre"  # Rays of a step; see BATCHES.
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
@@ -134,7 +154,7 @@ class Rays(Study):
         data.data = scene
         data.dataparser.downscale_factor, data.dataparser.test_skip = factor, self.test_skip
         data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
-        data.pixel_sampler.crop_steps = self.crop_steps
+        data.pixel_sampler = sampler_of(self.batches)
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **variant_of(variant, optimizer).changes)
@@ -168,8 +188,9 @@ class Rays(Study):
             f"""## {", ".join(figures["data"])}, {figures["max_num_iterations"]} steps
 
 Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, one of {figures["test_skip"]} test views; fields \
-of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays a step, {COARSE} + {FINE - COARSE} \
-samples a ray, learning rates fall to 3 percent{", on a GPU" if figures.get("device") == "cuda" else ""}; seeds \
+of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays a step, \
+{BATCHES[figures.get("batches", "centre")]}; {COARSE} + {FINE - COARSE} samples a ray, learning rates fall to 3 percent\
+{", on a GPU" if figures.get("device") == "cuda" else ""}; seeds \
 {", ".join(map(str, figures["seeds"]))}.
 
 {meanings}
