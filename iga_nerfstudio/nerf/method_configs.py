@@ -21,8 +21,9 @@ from iga_nerfstudio.nerf.model import AdjustmentConfig, IGANerfModelConfig
 from iga_nerfstudio.nerf.nerfacto import IGANerfactoModelConfig
 from iga_nerfstudio.nerf.optimizers import MuonOptimizerConfig
 from iga_nerfstudio.nerf.pipeline import IGANerfPipelineConfig
+from iga_nerfstudio.nerf.ports import LOOPBACK
 from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
-from iga_nerfstudio.nerf.trainer import LOOPBACK, IGATrainerConfig
+from iga_nerfstudio.nerf.trainer_config import IGATrainerConfig
 
 _paper = IGATrainerConfig(
     method_name="iga-nerf",

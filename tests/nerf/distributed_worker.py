@@ -22,7 +22,8 @@ from iga_nerfstudio.nerf.datamanager import IGANerfDataManager, IGANerfDataManag
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
 from iga_nerfstudio.nerf.model import IGANerfModel, IGANerfModelConfig
 from iga_nerfstudio.nerf.random_state import seed_generators
-from iga_nerfstudio.nerf.trainer import IGATrainer, IGATrainerConfig
+from iga_nerfstudio.nerf.trainer import IGATrainer
+from iga_nerfstudio.nerf.trainer_config import IGATrainerConfig
 
 ALL_RAYS, STEPS, END = 64, 3, 6
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from iga_nerfstudio.nerf.trainer import find_port
+from iga_nerfstudio.nerf.ports import find_port
 from iga_nerfstudio.scenes import write_demo_scene
 from tests.nerf.test_command_line import COMMANDS
 

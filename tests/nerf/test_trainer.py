@@ -23,8 +23,10 @@ from nerfstudio.utils.eval_utils import eval_setup
 
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.nerf import trainer as trainer_module
+from iga_nerfstudio.nerf import trainer_config
 from iga_nerfstudio.nerf.method_configs import iga_nerf, iga_nerf_tiny
-from iga_nerfstudio.nerf.trainer import IGATrainer, IGATrainerConfig
+from iga_nerfstudio.nerf.trainer import IGATrainer
+from iga_nerfstudio.nerf.trainer_config import IGATrainerConfig
 from iga_nerfstudio.run_folders import release_run_folder
 
 
@@ -208,7 +210,7 @@ def test_a_step_without_a_folder_is_refused(trainer):
 def test_processes_have_devices(machine, found, message, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
     with nullcontext() if message is None else pytest.raises(ValueError, match=message):
-        trainer_module.require_devices(machine)
+        trainer_config.require_devices(machine)
 
 
 def test_a_device_that_is_not_there_is_refused(monkeypatch):
@@ -264,7 +266,7 @@ class TestFolders:
         def full(*_args: object, **_settings: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(trainer_module, "write_text", full)
+        monkeypatch.setattr(trainer_config, "write_text", full)
         with pytest.raises(ValueError, match=r"config.yml cannot be written: No space left on device. Make room"):
             config.write_config()
 
@@ -364,7 +366,7 @@ class TestLoadConfig:
     def load(self, monkeypatch, *words: object) -> IGATrainerConfig:
         monkeypatch.setattr("sys.argv", ["ns-train", "iga-nerf-tiny", *map(str, words)])
         given = copy.deepcopy(iga_nerf_tiny.config)
-        return replace(given, load_config=Path(trainer_module._option_values(sys.argv, "--load-config")[-1]))
+        return replace(given, load_config=Path(trainer_config._option_values(sys.argv, "--load-config")[-1]))
 
     def test_options_beside_it_override_the_runs(self, saved, monkeypatch):
         # 3000 is the method's default, which the run's 77 must not win against.
@@ -482,5 +484,5 @@ def test_ns_viewer_listens_on_this_machine_alone_unless_told(monkeypatch):
 
 def test_options_are_found_however_they_are_written():
     words = ["--a-b", "1", "--a_b=2", "--c", "--a-b", "--a_b", "3"]
-    assert trainer_module._option_values(words, "--a-b") == ["1", "2", "--a_b", "3"]
-    assert trainer_module._without_option(["x", "--a-b", "1", "--a_b=2", "y"], "--a-b") == ["x", "y"]
+    assert trainer_config._option_values(words, "--a-b") == ["1", "2", "--a_b", "3"]
+    assert trainer_config._without_option(["x", "--a-b", "1", "--a_b=2", "y"], "--a-b") == ["x", "y"]

@@ -24,8 +24,9 @@ from iga_nerfstudio.nerf.nerfstudio_fixes.departed_clients import survive_depart
 from iga_nerfstudio.nerf.nerfstudio_fixes.fair_lock import FairLock
 from iga_nerfstudio.nerf.nerfstudio_fixes.first_view import SCENE_SCALE
 from iga_nerfstudio.nerf.panel_words import SETTINGS, _short, history_words, summary
+from iga_nerfstudio.nerf.ports import find_port
 from iga_nerfstudio.nerf.spectrum_plots import history_figure, spectrum_figure
-from iga_nerfstudio.nerf.trainer import IGATrainer, find_port
+from iga_nerfstudio.nerf.trainer import IGATrainer
 from iga_nerfstudio.nerf.viewer_panel import AdjustmentPanel
 from tests.nerf.conftest import PipelineFactory
 

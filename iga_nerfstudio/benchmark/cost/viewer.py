@@ -43,7 +43,7 @@ class Viewer(Study):
     windows: int = 3  # Windows without and with a client, each.
 
     def measure(self, train: Train) -> Figures:
-        from iga_nerfstudio.nerf.trainer import LOOPBACK, find_port
+        from iga_nerfstudio.nerf.ports import LOOPBACK, find_port
 
         if self.windows < 1 or self.seconds_of_a_window <= 0:
             raise ValueError(f"Need windows of some seconds, got {self.windows} of {self.seconds_of_a_window} s.")
