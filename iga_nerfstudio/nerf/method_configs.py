@@ -1,7 +1,8 @@
 """What ``ns-train`` offers.
 
-``iga-nerf`` is the paper's NeRF, ``iga-nerf-muon`` the same under Muon, ``iga-nerf-tiny`` a small one for CPUs and the
-demo, ``iga-nerfacto`` nerfstudio's default method with the adjustment on its final field.
+``iga-nerf`` is the paper's NeRF, a step of which takes rays of one image; ``iga-nerf-muon`` the same under Muon;
+``iga-nerf-tiny`` a small one for CPUs and the demo, which takes rays of all images. ``iga-nerfacto`` is nerfstudio's
+default method with the adjustment on its final field.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import replace
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from iga_nerfstudio.nerf.datamanager import IGANerfDataManagerConfig, SingleImagePixelSamplerConfig
+from iga_nerfstudio.nerf.datamanager import IGANerfDataManagerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.model import AdjustmentConfig, IGANerfModelConfig
 from iga_nerfstudio.nerf.nerfacto import IGANerfactoModelConfig
@@ -59,9 +61,10 @@ iga_nerf_muon = MethodSpecification(
     config=replace(
         copy.deepcopy(_paper),
         method_name="iga-nerf-muon",
-        # Muon finds the shape of a scene as soon without a floor, and detail sooner.
         pipeline=replace(
-            copy.deepcopy(_paper.pipeline), model=IGANerfModelConfig(adjustment=AdjustmentConfig(floor=0.0))
+            copy.deepcopy(_paper.pipeline),
+            # Muon finds the shape of a scene as soon without a floor, and detail sooner.
+            model=IGANerfModelConfig(adjustment=AdjustmentConfig(floor=0.0)),
         ),
         optimizers={
             "fields": {
@@ -85,7 +88,7 @@ iga_nerf_tiny = MethodSpecification(
         pipeline=IGANerfPipelineConfig(
             datamanager=IGANerfDataManagerConfig(
                 dataparser=IGABlenderDataParserConfig(),
-                pixel_sampler=SingleImagePixelSamplerConfig(crop_steps=200),
+                pixel_sampler=PixelSamplerConfig(),
                 train_num_rays_per_batch=256,
                 eval_num_rays_per_batch=256,
             ),

@@ -15,6 +15,7 @@ import trimesh
 from iga_nerfstudio.adjustment import SpectralTransform
 from iga_nerfstudio.benchmark.studies import rays, shapes
 from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
+from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.studies.rays import METHOD, VARIANTS, Rays, meaning_of
 from iga_nerfstudio.benchmark.studies.shapes import Shapes, train_shape
 from iga_nerfstudio.data.voxels import VoxelGrid
@@ -151,6 +152,7 @@ class TestRays:
             ours: Any = study.config(study.data[0], 1, optimizer, METHOD)  # type: ignore[arg-type]
             theirs: Any = method.config
             assert ours.pipeline.model.adjustment == theirs.pipeline.model.adjustment
+            assert type(ours.pipeline.datamanager.pixel_sampler) is type(theirs.pipeline.datamanager.pixel_sampler)
         text = meaning_of(METHOD)
         assert VARIANTS["visible"].meaning in text
         assert "no direction slowed" in text
@@ -163,6 +165,21 @@ class TestRays:
         (row,) = Rays.gains(figures)
         assert row[1:] == ["20.00", "21.00: +1.00 ± 0.00 (2 of 2)"] * 2
         assert Rays.gains(figures | {"optimizers": ["adam"]}) == []
+        assert Rays.gains(figures | {"one_image": True}) == []
+        del figures["one_image"]  # of results from before steps took rays of all images
+        assert Rays.gains(figures) == []
+        assert "rays a step, of one image" in Rays.section(figures, "rays")
+
+    @pytest.mark.parametrize(
+        ("optimizer", "one_image", "expected"), [("adam", False, False), ("adam", True, True), ("muon", False, True)]
+    )
+    def test_rays_of_one_image_or_all(
+        self, study: Rays, optimizer: OptimizerKind, one_image: bool, expected: bool
+    ) -> None:
+        study = replace(study, optimizers=(optimizer,), rates=(1e-3,), one_image=one_image)
+        training = NerfTraining(study.config(study.data[0], 1, optimizer, "plain"), "cpu", 0)
+        rays, _ = training.pipeline.datamanager.next_train(0)
+        assert (len(rays.camera_indices.unique()) == 1) == expected
 
     @pytest.mark.parametrize("variant", VARIANTS)
     def test_every_variant_adjusts_as_it_says(self, variant: str, study: Rays) -> None:

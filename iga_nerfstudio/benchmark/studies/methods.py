@@ -30,6 +30,7 @@ class Method:
         needs_gpu: Whether it runs on a CUDA GPU only.
         packages: Modules that it needs beyond nerfstudio's dependencies.
         decay_steps: Option that stretches its learning rate's schedule over the run, if there is one.
+        batches: Of which images a step's rays are, where that has changed: part of trainings' keys.
         paper: Whether the paper's settings of a scene apply to it.
     """
 
@@ -41,6 +42,7 @@ class Method:
     needs_gpu: bool = False
     packages: tuple[str, ...] = ()
     decay_steps: str | None = None
+    batches: str = field(default="of one image", metadata={"earlier": "of one image"})
     paper: bool = False
 
     def at(self, size: Size, scene: str) -> Method:
@@ -96,7 +98,7 @@ METHODS: dict[str, Method] = {
     # The paper's kernel.
     "iga-nerf-paper": replace(_NERF, options={_KERNEL: "samples", _FLOOR: 0.0, UNTIL: 1.0}),
     **_pair(replace(_NERF, name="iga-nerf-muon", options=_OURS | {_FLOOR: 0.0})),
-    **_pair(Method("iga-nerf-tiny", _OURS, panels=3, decay_steps=_DECAY)),
+    **_pair(Method("iga-nerf-tiny", _OURS, panels=3, decay_steps=_DECAY, batches="of all images")),
     "vanilla-nerf": Method("vanilla-nerf", _WHITE | {_RAYS: 1024}, _FEW_SAMPLES, panels=3, rendering=2),
     "iga-nerfacto": Method("iga-nerfacto", _NERFACTO, _SMALL_NERFACTO),
     "iga-nerfacto-table": Method("iga-nerfacto", _NERFACTO | _TABLE, _SMALL_NERFACTO),

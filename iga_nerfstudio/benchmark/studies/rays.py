@@ -25,7 +25,6 @@ from iga_nerfstudio.benchmark.tables import differences, finished, gain, gains_r
 from iga_nerfstudio.scenes.blender_layout import command_of
 
 if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
-    from nerfstudio.data.pixel_samplers import PixelSamplerConfig
     from nerfstudio.engine.trainer import TrainerConfig
 
     from iga_nerfstudio.benchmark.studies.nerf_training import NerfTraining
@@ -73,25 +72,6 @@ def meaning_of(name: str) -> str:
     return f"{kernels}; in the first {UNTIL[name]:.0%} of the steps, and the rest is plain"
 
 
-# Of which images a step's rays are.
-BATCHES = {
-    "centre": "of one image, in the first 200 steps of its middle",
-    "image": "of one image",
-    "all": "of all images",
-}
-
-
-def sampler_of(batches: str) -> PixelSamplerConfig:
-    """What draws a step's rays."""
-    from nerfstudio.data.pixel_samplers import PixelSamplerConfig
-
-    from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
-
-    if batches == "all":
-        return PixelSamplerConfig()
-    return SingleImagePixelSamplerConfig(crop_steps=200 if batches == "centre" else 0)
-
-
 @dataclass(frozen=True)
 class Rays(Study):
     """What the kernel of a batch of rays should be of: a small NeRF with every choice, under Adam and Muon."""
@@ -111,7 +91,7 @@ class Rays(Study):
     max_num_iterations: int = 1500  # Training steps; the learning rate falls to 3 percent over them.
     curve_points: int = 3  # How often the test views are rendered.
     rounds: int = 15  # Timed rounds of steps.
-    batches: Literal["centre", "image", "all"] = "centre"  # Rays of a step; see BATCHES.
+    one_image: bool = False  # Draw a step's rays from one image under Adam too, its middle first, as in the paper.
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
@@ -146,6 +126,7 @@ class Rays(Study):
 
     def config(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str) -> TrainerConfig:
         """The settings of a training, as ``ns-train`` would have them."""
+        from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
         from iga_nerfstudio.nerf.method_configs import iga_nerf_muon, iga_nerf_tiny
         from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 
@@ -154,7 +135,8 @@ class Rays(Study):
         data.data = scene
         data.dataparser.downscale_factor, data.dataparser.test_skip = factor, self.test_skip
         data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
-        data.pixel_sampler = sampler_of(self.batches)
+        if self.one_image or optimizer == "muon":
+            data.pixel_sampler = SingleImagePixelSamplerConfig(crop_steps=200)
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **variant_of(variant, optimizer).changes)
@@ -189,7 +171,7 @@ class Rays(Study):
 
 Images shrunk by {", ".join(map(str, figures["downscale_factors"]))}, one of {figures["test_skip"]} test views; fields \
 of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays a step, \
-{BATCHES[figures.get("batches", "centre")]}; {COARSE} + {FINE - COARSE} samples a ray, learning rates fall to 3 percent\
+{_images(figures)}; {COARSE} + {FINE - COARSE} samples a ray, learning rates fall to 3 percent\
 {", on a GPU" if figures.get("device") == "cuda" else ""}; seeds \
 {", ".join(map(str, figures["seeds"]))}.
 
@@ -223,8 +205,16 @@ of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays
     def gains(cls, figures: Figures) -> list[list[str]]:
         if set(figures["optimizers"]) != set(METHODS) or METHOD not in figures["variants"]:
             return []
+        if figures.get("one_image", True):  # as iga-nerf-tiny once did
+            return []
         variants = dict.fromkeys(METHODS, ("plain", METHOD))
         return gains_rows("NeRF", "scene", figures["trainings"], "psnr", "scene", variants)
+
+
+def _images(figures: Figures) -> str:
+    """Of which images a step's rays are; of one in results of earlier versions."""
+    one = "of one image, in the first 200 steps of its middle"
+    return one if figures.get("one_image", True) else f"under Adam of all images, under Muon {one}"
 
 
 def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, rate: float) -> str:
