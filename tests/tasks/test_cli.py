@@ -291,8 +291,8 @@ def test_mistakes_with_shapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         ([], "Give --data mesh.ply"),
         (["--data", tmp_path / "points.ply"], "face"),
         (["--data", tmp_path / "nan.npy"], "NaN"),
-        (["--data", tmp_path / "solid.npy", "--group-size", 65], "larger than the grid"),
-        (["--data", tmp_path / "solid.npy", "--group-size", 32], "batch of 2 groups"),
+        (["--data", tmp_path / "solid.npy", "--group-size", 513], "larger than the grid"),
+        (["--data", tmp_path / "solid.npy", "--group-size", 256], "batch of 2 groups"),
         (["--data", tmp_path / "solid.npy", "--mesh-scale", 0], "mesh_scale"),
     ):
         assert iga_sdf(*words, "--output-dir", tmp_path / "out", "--cache-dir", tmp_path / "cache") == 2
