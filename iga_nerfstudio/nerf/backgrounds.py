@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
@@ -14,8 +15,11 @@ logger = logging.getLogger("iga_nerfstudio")
 
 
 def is_transparent(views: InputDataset) -> bool:
-    """Whether views have transparent pixels, by the first of them."""
-    with Image.open(views.image_filenames[0]) as image:
+    """Whether views have transparent pixels, by the first of them; not known of views that are in no file."""
+    path = Path(views.image_filenames[0])  # text, where nerfbaselines gives it
+    if not path.is_file():
+        return False
+    with Image.open(path) as image:
         return image.mode == "RGBA" and image.getchannel("A").getextrema()[0] < 255
 
 

@@ -19,7 +19,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from iga_nerfstudio.arguments import expand_homes, name_of_folder, whole_number
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.files import write_text
-from iga_nerfstudio.nerf.checkpoint_files import require_latest, step_to_read
+from iga_nerfstudio.nerf.checkpoint_files import checkpoints_in, require_latest, step_to_read
 from iga_nerfstudio.nerf.nerfstudio_fixes.training_lines import TrainingLinesConfig
 from iga_nerfstudio.nerf.ports import LOOPBACK, port_of
 from iga_nerfstudio.run_folders import claim_run_folder, lock_run_folder
@@ -75,16 +75,19 @@ class IGATrainerConfig(TrainerConfig):
         return super().get_base_dir()
 
     def get_checkpoint_dir(self) -> Path:
-        """As nerfstudio's; what reads a run is told the latest checkpoint too, whatever else is in the folder.
+        """As nerfstudio's; what reads a run is told the latest checkpoint too, where other files are in the folder.
 
-        nerfstudio 1.1.5 takes all files there for checkpoints.
+        nerfstudio 1.1.5 takes all files there for checkpoints. Where they are, it looks for the latest itself, and so
+        later: a run that is still being trained replaces them.
 
         Raises:
             ValueError: If a run is read that has none, or not the one that its settings name.
         """
         folder = super().get_checkpoint_dir()
         if _read_by_eval_setup():
-            self.load_step = step_to_read(folder, self.load_step)
+            step = step_to_read(folder, self.load_step)
+            if len(checkpoints_in(folder)) < len(list(folder.iterdir())):
+                self.load_step = step
         return folder
 
     def set_timestamp(self) -> None:

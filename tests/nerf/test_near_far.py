@@ -16,6 +16,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline
 from torch import Tensor
 
+from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
 from iga_nerfstudio.nerf.method_configs import iga_nerf_tiny
 from iga_nerfstudio.nerf.near_far import SceneBounds, find_bounds
 from iga_nerfstudio.scenes.render import CAMERA_DISTANCE, hemisphere_cameras
@@ -46,7 +47,9 @@ def make_scene(scene: Path, tmp_path: Path) -> MakeScene:
     return make
 
 
-def make_pipeline(data: Path, planes: dict[str, float] | None = None, parser: Any = None) -> VanillaPipeline:
+def make_pipeline(
+    data: Path, planes: dict[str, float] | None = None, parser: Any = None, sampler: Any = None
+) -> VanillaPipeline:
     """A tiny ``iga-nerf-tiny`` on a scene."""
     random.seed(0)
     np.random.seed(0)
@@ -54,6 +57,7 @@ def make_pipeline(data: Path, planes: dict[str, float] | None = None, parser: An
     config: Any = copy.deepcopy(iga_nerf_tiny.config.pipeline)
     config.datamanager.data, config.datamanager.train_num_rays_per_batch = data, 48
     config.datamanager.dataparser = parser or config.datamanager.dataparser
+    config.datamanager.pixel_sampler = sampler or config.datamanager.pixel_sampler
     model = config.model
     model.num_coarse_samples, model.num_importance_samples, model.hidden_dim, model.adjustment.end = 8, 8, 24, 6
     model.collider_params = planes
@@ -238,7 +242,7 @@ class TestCheckpoints:
 
 def test_outside_training_batches_are_of_whole_images(scene: Path) -> None:
     """nerfstudio's exporters ask for the batch of step 0, for which training has the images' centre alone."""
-    manager = make_pipeline(scene).datamanager
+    manager = make_pipeline(scene, sampler=SingleImagePixelSamplerConfig()).datamanager
     rows = {"train": set(), "eval": set()}  # type: dict[str, set[int]]
     for mode, found in rows.items():
         manager.train(mode == "train")
