@@ -1,4 +1,4 @@
-"""Checks of arguments that several rooms take."""
+"""Arguments that several rooms take, and the words of a command line."""
 
 from __future__ import annotations
 
@@ -101,3 +101,41 @@ def expand_homes(settings: Any) -> None:
             setattr(settings, one.name, Path(os.path.expanduser(value)))
         elif is_dataclass(value) and not isinstance(value, type):
             expand_homes(value)
+
+
+def option_values(words: list[str], name: str) -> list[str]:
+    """The values that a command line gives an option, written ``--a-b value``, ``--a_b value`` or ``--a-b=value``.
+
+    Args:
+        words: The command line.
+        name: The option, ``--a-b``.
+
+    Returns:
+        A value each time that it is named; "" where it is the last word.
+    """
+    values = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option.replace("_", "-") == name:
+            values.append(value if equals else following)
+    return values
+
+
+def without_option(words: list[str], name: str) -> list[str]:
+    """A command line without an option and its value.
+
+    Args:
+        words: The command line.
+        name: The option, ``--a-b``.
+
+    Returns:
+        The other words.
+    """
+    kept, skip = [], False
+    for word in words:
+        option, equals, _value = word.partition("=")
+        named = option.replace("_", "-") == name
+        if not named and not skip:
+            kept.append(word)
+        skip = named and not equals
+    return kept

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from iga_nerfstudio.arguments import integer, whole_number
+from iga_nerfstudio.arguments import integer, option_values, whole_number, without_option
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), True + 2])
@@ -19,3 +19,9 @@ def test_no_integer(value: object) -> None:
 def test_too_small() -> None:
     with pytest.raises(ValueError, match="count must be at least 3, but it is 2"):
         whole_number("count", 2, 3)
+
+
+def test_options_are_found_however_they_are_written() -> None:
+    words = ["--a-b", "1", "--a_b=2", "--c", "--a-b", "--a_b", "3"]
+    assert option_values(words, "--a-b") == ["1", "2", "--a_b", "3"]
+    assert without_option(["x", "--a-b", "1", "--a_b=2", "y"], "--a-b") == ["x", "y"]

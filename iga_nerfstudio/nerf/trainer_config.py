@@ -16,7 +16,7 @@ from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerC
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from iga_nerfstudio.arguments import expand_homes, name_of_folder, whole_number
+from iga_nerfstudio.arguments import expand_homes, name_of_folder, option_values, whole_number, without_option
 from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.files import write_text
 from iga_nerfstudio.nerf.checkpoint_files import checkpoints_in, require_latest, step_to_read
@@ -55,7 +55,7 @@ class IGATrainerConfig(TrainerConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         # ns-viewer 1.1.5 puts settings of its own in place of the run's, open to the network.
         if name == "viewer" and name in vars(self) and Path(sys.argv[0]).name == "ns-viewer":
-            host = value.websocket_host if _option_values(sys.argv, "--viewer.websocket-host") else LOOPBACK
+            host = value.websocket_host if option_values(sys.argv, "--viewer.websocket-host") else LOOPBACK
             value = replace(value, websocket_host=host, websocket_port=port_of(value, host))
         super().__setattr__(name, value)
 
@@ -69,7 +69,7 @@ class IGATrainerConfig(TrainerConfig):
     def get_base_dir(self) -> Path:
         """As nerfstudio's; to what reads a run, the folder that it is in now: its settings are of then."""
         if not _is_trained_by_this_command(self.method_name):
-            for path in [*_option_values(sys.argv, "--load-config"), *_read_by_eval_setup()][-1:]:
+            for path in [*option_values(sys.argv, "--load-config"), *_read_by_eval_setup()][-1:]:
                 if (Path(path).parent / self.relative_model_dir).is_dir():
                     return Path(path).parent
         return super().get_base_dir()
@@ -77,8 +77,8 @@ class IGATrainerConfig(TrainerConfig):
     def get_checkpoint_dir(self) -> Path:
         """As nerfstudio's; what reads a run is told the latest checkpoint too, where other files are in the folder.
 
-        nerfstudio 1.1.5 takes all files there for checkpoints. Where they are, it looks for the latest itself, and so
-        later: a run that is still being trained replaces them.
+        nerfstudio 1.1.5 takes all files there for checkpoints. Where there are no others it finds the latest itself,
+        just before it loads it: a run that is still being trained replaces them.
 
         Raises:
             ValueError: If a run is read that has none, or not the one that its settings name.
@@ -168,14 +168,14 @@ def _with_options(path: Path, method: str | None, words: list[str]) -> IGATraine
     saved.load_step = None  # written there by hand, for commands that read the run
     if own is not None and name == _name_of(own):
         saved.experiment_name = None  # of the data, which may be others
-    for load_dir in _option_values(words, "--load-dir"):
+    for load_dir in option_values(words, "--load-dir"):
         if Path(load_dir).resolve() == (folder / saved.relative_model_dir).resolve():
             saved.timestamp, saved.experiment_name = folder.name, name
             if folder.parent.name == saved.method_name:
                 saved.experiment_name = folder.parents[1].name
                 saved.output_dir = Path(os.path.normpath(path.parent / "../../.."))
     options = tyro.conf.SuppressFixed[tyro.conf.FlagConversionOff[IGATrainerConfig]]
-    result: IGATrainerConfig = tyro.cli(options, args=_without_option(words, "--load-config"), default=saved)
+    result: IGATrainerConfig = tyro.cli(options, args=without_option(words, "--load-config"), default=saved)
     result.data = _data_of(result)
     return result
 
@@ -231,16 +231,6 @@ def _is_trained_by_this_command(method: str | None) -> bool:
     return [word.replace("_", "-") for word in sys.argv[1:2]] == [method]
 
 
-def _option_values(words: list[str], name: str) -> list[str]:
-    """The values that a command line gives an option, written ``--a-b value``, ``--a_b value`` or ``--a-b=value``."""
-    values = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        option, equals, value = word.partition("=")
-        if option.replace("_", "-") == name:
-            values.append(value if equals else following)
-    return values
-
-
 def _read_by_eval_setup() -> list[str]:
     """The file that nerfstudio's ``eval_setup`` is called with, if it is: by commands, and by people's own code."""
     frame: FrameType | None = sys._getframe()
@@ -249,18 +239,6 @@ def _read_by_eval_setup() -> list[str]:
             return [str(frame.f_locals["config_path"])]
         frame = frame.f_back
     return []
-
-
-def _without_option(words: list[str], name: str) -> list[str]:
-    """A command line without an option and its value."""
-    kept, skip = [], False
-    for word in words:
-        option, equals, _value = word.partition("=")
-        named = option.replace("_", "-") == name
-        if not named and not skip:
-            kept.append(word)
-        skip = named and not equals
-    return kept
 
 
 def require_devices(machine: MachineConfig) -> None:

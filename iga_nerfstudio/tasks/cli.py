@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from iga_nerfstudio.allocator import reuse_host_memory
+from iga_nerfstudio.arguments import option_values
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.stopping import INTERRUPTED
 from iga_nerfstudio.tasks.config import ImageConfig, SDFConfig, SignalConfig
@@ -100,15 +101,10 @@ def parse(kind: type[AnyTask], words: list[str]) -> AnyTask:
     else:
         return given
     epochs = getattr(given, "num_epochs", None)
-    if isinstance(default, SDFConfig) and epochs is None and _named("max_num_iterations", words):
+    if isinstance(default, SDFConfig) and epochs is None and option_values(words, "--max-num-iterations"):
         # Else the file's epochs would take the place of the steps that are asked for.
         default = replace(default, num_epochs=None)
     return _parse(kind, words, default)
-
-
-def _named(option: str, words: list[str]) -> bool:
-    """Whether an option is on the command line, however it is written."""
-    return any(word.split("=")[0].replace("-", "_") == f"__{option}" for word in words)
 
 
 def _with_value(words: list[str]) -> list[str]:

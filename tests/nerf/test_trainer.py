@@ -21,6 +21,7 @@ from nerfstudio.configs.base_config import LoggingConfig, MachineConfig, ViewerC
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils.eval_utils import eval_setup
 
+from iga_nerfstudio.arguments import option_values
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.nerf import trainer as trainer_module
 from iga_nerfstudio.nerf import trainer_config
@@ -366,7 +367,7 @@ class TestLoadConfig:
     def load(self, monkeypatch, *words: object) -> IGATrainerConfig:
         monkeypatch.setattr("sys.argv", ["ns-train", "iga-nerf-tiny", *map(str, words)])
         given = copy.deepcopy(iga_nerf_tiny.config)
-        return replace(given, load_config=Path(trainer_config._option_values(sys.argv, "--load-config")[-1]))
+        return replace(given, load_config=Path(option_values(sys.argv, "--load-config")[-1]))
 
     def test_options_beside_it_override_the_runs(self, saved, monkeypatch):
         # 3000 is the method's default, which the run's 77 must not win against.
@@ -480,9 +481,3 @@ def test_ns_viewer_listens_on_this_machine_alone_unless_told(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/bin/ns-viewer", "--load-config", "x", "--viewer.websocket_host", "0.0.0.0"])
     config.viewer = ViewerConfig()
     assert config.viewer.websocket_host == "0.0.0.0"
-
-
-def test_options_are_found_however_they_are_written():
-    words = ["--a-b", "1", "--a_b=2", "--c", "--a-b", "--a_b", "3"]
-    assert trainer_config._option_values(words, "--a-b") == ["1", "2", "--a_b", "3"]
-    assert trainer_config._without_option(["x", "--a-b", "1", "--a_b=2", "y"], "--a-b") == ["x", "y"]
