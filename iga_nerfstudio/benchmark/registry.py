@@ -20,6 +20,7 @@ from iga_nerfstudio.benchmark.studies import (
     images,
     nerf,
     noise,
+    own_size,
     rays,
     shapes,
 )
@@ -28,7 +29,7 @@ from iga_nerfstudio.benchmark.study import Study
 # What trains, at the sizes that it comes with: a minute, two CPU cores in some hours, the paper's.
 STUDIES: dict[str, dict[str, Any]] = {
     module.PRESETS["smoke"].name: module.PRESETS
-    for module in (experiment1, experiment2, images, ablations, balance, grouping, noise, shapes, rays, nerf)
+    for module in (experiment1, experiment2, images, ablations, balance, grouping, own_size, noise, shapes, rays, nerf)
 }
 # What times something, at once.
 MEASUREMENTS: dict[str, Any] = {

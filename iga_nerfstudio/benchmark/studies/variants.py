@@ -66,7 +66,7 @@ class Variants(Photographs):
             for network, variant, photograph, seed in product(self.networks, self.variants, self.chosen_on, self.seeds)
         ]
         entries = [self.entry(network, *judged) for network, judged in product(self.networks, self.judged)]
-        found = self.judge(entries, self.chosen_on[0], self.held_out, train)
+        found = self.judge(entries, next(iter(self.chosen_on), ""), self.held_out, train)
         costs = [cost for network in self.networks for cost in self.step_costs(network)]
         return {"compared": train(compared), **found, "step_costs": costs}
 
@@ -98,7 +98,7 @@ class Variants(Photographs):
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
         meanings = "\n".join(f"- {name}: {variant.meaning}." for name, variant in cls.variants.items())
-        base = _name(*cls.judged[0])
+        base = name_of(*cls.judged[0])
         return f"""## {figures["max_side"]} pixels, {figures["max_num_iterations"]} steps
 
 3 hidden layers x {figures["hidden_dim"]}, seeds {", ".join(map(str, figures["seeds"]))}, full batch, patches that \
@@ -122,7 +122,7 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
     def draw(cls, figures: Figures, path: Path) -> None:
         panels: dict[str, dict[str, Any]] = {}
         for (network, *judged), own in by_entry(figures["judged"]).items():
-            panels.setdefault(network, {})[_name(*judged)] = mean_curve(own)
+            panels.setdefault(network, {})[name_of(*judged)] = mean_curve(own)
         draw_curves(panels, path.with_name(f"{path.name}_curves.png"), "PSNR (dB)")
 
     @classmethod
@@ -142,7 +142,7 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
             base = mean_curve(those(figures["judged"], network=entry[0], **plain))
             curve, cost = mean_curve(own), costs[entry]
             rows.append(
-                [entry[0], _name(*entry[1:]), f"{own[0]['lr']:g}", spread(own, "psnr")]
+                [entry[0], name_of(*entry[1:]), f"{own[0]['lr']:g}", spread(own, "psnr")]
                 + [spread(those(own, image=image), "psnr") for image in figures["held_out"]]
                 + [f"{cost:.2f}", number(value_at(curve, base[-1][0] / cost))]
                 + to_quality(curve, base, cost)
@@ -157,9 +157,10 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
             both = [(n, runs.get((n, *ours)), runs.get((n, *theirs))) for n in figures["networks"]]
             gains = [f"{n} {gain(differences(a, b, 'psnr', 'image'))}" for n, a, b in both if a and b]
             if gains:
-                lines.append(f"- {_name(*ours)} against {_name(*theirs)}: {', '.join(gains)} dB.\n")
+                lines.append(f"- {name_of(*ours)} against {name_of(*theirs)}: {', '.join(gains)} dB.\n")
         return "".join(lines)
 
 
-def _name(optimizer: str, variant: str) -> str:
+def name_of(optimizer: str, variant: str) -> str:
+    """An optimiser and a variant in words."""
     return f"{'SOAP' if optimizer == 'soap' else optimizer.capitalize()}, {variant}"

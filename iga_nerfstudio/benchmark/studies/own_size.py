@@ -1,0 +1,161 @@
+"""Photographs at the size that they come in: all metrics on the way, over steps and over seconds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
+
+import tyro
+
+from iga_nerfstudio.benchmark import paper
+from iga_nerfstudio.benchmark.curves import Curve, value_at
+from iga_nerfstudio.benchmark.paper import Network
+from iga_nerfstudio.benchmark.plots import draw_curves
+from iga_nerfstudio.benchmark.studies.grouping import Grouping
+from iga_nerfstudio.benchmark.studies.photographs import AnyOptimizer, Entry, by_entry, outcome_of
+from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, name_of
+from iga_nerfstudio.benchmark.study import Figures
+from iga_nerfstudio.benchmark.sweep import Outcome, whole
+from iga_nerfstudio.benchmark.tables import finished, number, spread, table
+from iga_nerfstudio.devices import default_device
+from iga_nerfstudio.networks import CoordinateMLP
+from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, load_image_task
+
+# What is seen on the way beside PSNR, and how it is written.
+METRICS = {"psnr": ".2f", "ssim": ".4f", "lpips": ".4f"}
+
+
+class SeenTask(ImageTask):
+    """An image that is compared by all metrics on the way, not by PSNR alone."""
+
+    def evaluate(self, network: CoordinateMLP) -> dict[str, float]:
+        """PSNR in dB, SSIM, MS-SSIM and LPIPS."""
+        return self.final_metrics(network)
+
+
+def train_and_see(config: ImageConfig) -> Outcome:
+    """Train once; all metrics along the training."""
+    record = whole(SeenTask(config, load_image_task(config).image.numpy()).trainer().train())
+    curves = {name: [list(point) for point in zip(*record.evaluations[name], strict=True)] for name in METRICS}
+    return outcome_of(record) | {"curves": curves} | {name: curves[name][-1][1] for name in METRICS}
+
+
+@dataclass(frozen=True)
+class OwnSize(Grouping):
+    """Photographs at their own size: plain, in patches, along axes and as in the paper, by all metrics."""
+
+    name: ClassVar[str] = "own_size"
+    variants: ClassVar[dict[str, Variant]] = {
+        "plain": Grouping.variants["plain"],
+        "patches, before": replace(
+            Grouping.variants["patches, before"],
+            meaning="what iga-image does at this size: patches, by the largest residuals of the step before",
+        ),
+        "axes": replace(Grouping.variants["axes"], meaning="rows and columns, a kernel of each"),
+        "paper, plain": Variant("no adjustment, at the paper's rate and schedule", PLAIN),
+        "paper": Variant("the paper's adjustment, rate and schedule"),
+    }
+    judged: ClassVar[tuple[Judged, ...]] = (
+        *(("muon", variant) for variant in ("plain", "patches, before", "axes")),
+        *(("adam", variant) for variant in ("paper, plain", "paper")),
+    )
+    pairs: ClassVar[tuple[tuple[Judged, Judged], ...]] = (
+        (("muon", "patches, before"), ("muon", "plain")),
+        (("muon", "axes"), ("muon", "plain")),
+        (("muon", "axes"), ("muon", "patches, before")),
+        (("adam", "paper"), ("adam", "paper, plain")),
+    )
+
+    max_side: int = 768
+    hidden_dim: int = 256
+    chosen_on: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ("kodim05",)
+    networks: tuple[Network, ...] = ("pe", "siren", "relu")
+    rounds: int = 5
+    lpips_backbone: Path | None = None  # AlexNet weights for LPIPS; torch's cache, or a download, if not given.
+
+    def entry(self, network: Network, optimizer: AnyOptimizer, variant: str) -> Entry:
+        entry = super().entry(network, optimizer, variant)
+        lr = entry.rates[0]
+        if optimizer == "adam":
+            lr = 1e-3 if variant == "paper, plain" else paper.photograph_settings(network).optimizer.lr or lr
+        config = replace(entry.config, lpips_backbone=self.lpips_backbone)
+        return replace(entry, config=config, rates=(lr,), run=train_and_see)
+
+    @classmethod
+    def section(cls, figures: Figures, stem: str) -> str:
+        meanings = "\n".join(f"- {name}: {variant.meaning}." for name, variant in cls.variants.items())
+        pictures = [
+            f"![{metric} over {over}]({stem}_{metric}_{over}.png)"
+            for metric, over in product(METRICS, ("steps", "time"))
+        ]
+        return f"""## {", ".join(figures["held_out"])} at {figures["max_side"]} pixels, \
+{figures["max_num_iterations"]} steps
+
+3 hidden layers x {figures["hidden_dim"]}, seeds {", ".join(map(str, figures["seeds"]))}, full batch.
+
+{meanings}
+
+A step's cost is over that of *{name_of(*cls.judged[0])}*; what there is at equal seconds is that when its run would \
+be over, at this size and on this machine (cosines are then cut off before they are down). Curves over time are over \
+plain steps' seconds.
+
+{_table(figures)}
+{cls._words(figures)}
+{chr(10).join(pictures)}
+"""
+
+    @classmethod
+    def draw(cls, figures: Figures, path: Path) -> None:
+        costs = _costs(figures)
+        for metric in METRICS:
+            steps: dict[str, dict[str, Any]] = {}
+            seconds: dict[str, dict[str, Any]] = {}
+            for entry, curve in _curves(figures["judged"], metric):
+                network, name = entry[0], name_of(*entry[1:])
+                steps.setdefault(network, {})[name] = curve
+                end = curve[-1][0]  # a plain run's
+                seconds.setdefault(network, {})[name] = [
+                    (step * costs[entry], value) for step, value in curve if step * costs[entry] <= end
+                ]
+            title = "PSNR (dB)" if metric == "psnr" else metric.upper()
+            draw_curves(steps, path.with_name(f"{path.name}_{metric}_steps.png"), title)
+            draw_curves(seconds, path.with_name(f"{path.name}_{metric}_time.png"), title, "plain steps' time")
+
+
+def _costs(figures: Figures) -> dict[tuple[Any, ...], float]:
+    return {entry: own[0]["cost"] for entry, own in by_entry(figures["step_costs"]).items()}
+
+
+def _curves(runs: Sequence[Outcome], metric: str) -> Iterator[tuple[tuple[Any, ...], Curve]]:
+    """A metric along the trainings of each entry, as a mean over them."""
+    for entry, own in by_entry(finished(runs)).items():
+        points = zip(*(run["curves"][metric] for run in own), strict=True)
+        yield entry, [(at[0][0], statistics.mean(value for _, value in at)) for at in points]
+
+
+def _table(figures: Figures) -> str:
+    costs, rows = _costs(figures), []
+    curves = {metric: dict(_curves(figures["judged"], metric)) for metric in METRICS}
+    for entry, own in by_entry(figures["judged"]).items():
+        network, *judged = entry
+        cells = [network, name_of(*judged), f"{own[0]['lr']:g}"]
+        cells += [spread(own, metric, how) for metric, how in METRICS.items()]
+        cells += [f"{costs[entry]:.2f}"]
+        for metric, how in METRICS.items():
+            curve = curves[metric].get(entry)
+            cells.append(number(value_at(curve, curve[-1][0] / costs[entry]), how) if curve else "")
+        rows.append(cells)
+    equal = [f"{metric.upper()} at equal seconds" for metric in METRICS]
+    return table(["network", "", "rate", *map(str.upper, METRICS), "step", *equal], rows)
+
+
+PRESETS = {
+    "smoke": OwnSize(*(tyro.MISSING, 48, 16, 6, 3), held_out=("kodim02",), networks=("pe",), rounds=2),
+    "cpu": OwnSize(tyro.MISSING),
+    "full": OwnSize(*(tyro.MISSING, 768, 256, 10_000, 20), device=default_device(), held_out=paper.KODAK),
+}
