@@ -16,7 +16,7 @@ from iga_nerfstudio.benchmark.curves import Curve, value_at
 from iga_nerfstudio.benchmark.paper import Network
 from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.grouping import Grouping
-from iga_nerfstudio.benchmark.studies.photographs import AnyOptimizer, Entry, by_entry, outcome_of
+from iga_nerfstudio.benchmark.studies.photographs import AnyOptimizer, Entry, by_entry
 from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, name_of
 from iga_nerfstudio.benchmark.study import Figures
 from iga_nerfstudio.benchmark.sweep import Outcome, whole
@@ -41,7 +41,7 @@ def train_and_see(config: ImageConfig) -> Outcome:
     """Train once; all metrics along the training."""
     record = whole(SeenTask(config, load_image_task(config).image.numpy()).trainer().train())
     curves = {name: [list(point) for point in zip(*record.evaluations[name], strict=True)] for name in METRICS}
-    return outcome_of(record) | {"curves": curves} | {name: curves[name][-1][1] for name in METRICS}
+    return {"curves": curves} | {name: curve[-1][1] for name, curve in curves.items()}
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ class Rays(Study):
     max_num_iterations: int = 1500  # Training steps; the learning rate falls to 3 percent over them.
     curve_points: int = 3  # How often the test views are rendered.
     rounds: int = 15  # Timed rounds of steps.
-    one_image: bool = False  # Draw a step's rays from one image under Adam too, its middle first, as in the paper.
+    one_image: bool = False  # Draw a step's rays from one image, its middle first, as in the paper.
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
@@ -126,7 +126,7 @@ class Rays(Study):
 
     def config(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str) -> TrainerConfig:
         """The settings of a training, as ``ns-train`` would have them."""
-        from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
+        from iga_nerfstudio.nerf.datamanager import AllImagesPixelSamplerConfig, SingleImagePixelSamplerConfig
         from iga_nerfstudio.nerf.method_configs import iga_nerf_muon, iga_nerf_tiny
         from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 
@@ -135,8 +135,10 @@ class Rays(Study):
         data.data = scene
         data.dataparser.downscale_factor, data.dataparser.test_skip = factor, self.test_skip
         data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
-        if self.one_image or optimizer == "muon":
+        if self.one_image:
             data.pixel_sampler = SingleImagePixelSamplerConfig(crop_steps=200)
+        elif optimizer == "muon":
+            data.pixel_sampler = AllImagesPixelSamplerConfig(crop_steps=50)
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **variant_of(variant, optimizer).changes)
@@ -213,8 +215,9 @@ of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays
 
 def _images(figures: Figures) -> str:
     """Of which images a step's rays are; of one in results of earlier versions."""
-    one = "of one image, in the first 200 steps of its middle"
-    return one if figures.get("one_image", True) else f"under Adam of all images, under Muon {one}"
+    if figures.get("one_image", True):
+        return "of one image, in the first 200 steps of its middle"
+    return "of all images, under Muon in the first 50 steps of their middles"
 
 
 def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, rate: float) -> str:
