@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, ClassVar
 import tyro
 
 from iga_nerfstudio.benchmark import paper
-from iga_nerfstudio.benchmark.curves import Curve, value_at
+from iga_nerfstudio.benchmark.curves import Curve, mean_curve, value_at
 from iga_nerfstudio.benchmark.paper import Network
 from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.grouping import Grouping
@@ -40,7 +38,8 @@ class SeenTask(ImageTask):
 def train_and_see(config: ImageConfig) -> Outcome:
     """Train once; all metrics along the training."""
     record = whole(SeenTask(config, load_image_task(config).image.numpy()).trainer().train())
-    curves = {name: [list(point) for point in zip(*record.evaluations[name], strict=True)] for name in METRICS}
+    seen = [name for name in METRICS if name in record.evaluations]  # without its weights there is no LPIPS
+    curves = {name: [list(point) for point in zip(*record.evaluations[name], strict=True)] for name in seen}
     return {"curves": curves} | {name: curve[-1][1] for name, curve in curves.items()}
 
 
@@ -91,7 +90,7 @@ class OwnSize(Grouping):
         meanings = "\n".join(f"- {name}: {variant.meaning}." for name, variant in cls.variants.items())
         pictures = [
             f"![{metric} over {over}]({stem}_{metric}_{over}.png)"
-            for metric, over in product(METRICS, ("steps", "time"))
+            for metric, over in product(_seen(figures), ("steps", "time"))
         ]
         return f"""## {", ".join(figures["held_out"])} at {figures["max_side"]} pixels, \
 {figures["max_num_iterations"]} steps
@@ -112,10 +111,10 @@ plain steps' seconds.
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
         costs = _costs(figures)
-        for metric in METRICS:
+        for metric in _seen(figures):
             steps: dict[str, dict[str, Any]] = {}
             seconds: dict[str, dict[str, Any]] = {}
-            for entry, curve in _curves(figures["judged"], metric):
+            for entry, curve in _curves(figures, metric).items():
                 network, name = entry[0], name_of(*entry[1:])
                 steps.setdefault(network, {})[name] = curve
                 end = curve[-1][0]  # a plain run's
@@ -127,31 +126,36 @@ plain steps' seconds.
             draw_curves(seconds, path.with_name(f"{path.name}_{metric}_time.png"), title, "plain steps' time")
 
 
+def _seen(figures: Figures) -> dict[str, str]:
+    """The metrics that all trainings have."""
+    runs = finished(figures["judged"])
+    return {name: how for name, how in METRICS.items() if all(name in run["curves"] for run in runs)}
+
+
 def _costs(figures: Figures) -> dict[tuple[Any, ...], float]:
     return {entry: own[0]["cost"] for entry, own in by_entry(figures["step_costs"]).items()}
 
 
-def _curves(runs: Sequence[Outcome], metric: str) -> Iterator[tuple[tuple[Any, ...], Curve]]:
+def _curves(figures: Figures, metric: str) -> dict[tuple[Any, ...], Curve]:
     """A metric along the trainings of each entry, as a mean over them."""
-    for entry, own in by_entry(finished(runs)).items():
-        points = zip(*(run["curves"][metric] for run in own), strict=True)
-        yield entry, [(at[0][0], statistics.mean(value for _, value in at)) for at in points]
+    runs = [run | {"curve": run["curves"][metric]} for run in finished(figures["judged"])]
+    return {entry: mean_curve(own) for entry, own in by_entry(runs).items()}
 
 
 def _table(figures: Figures) -> str:
-    costs, rows = _costs(figures), []
-    curves = {metric: dict(_curves(figures["judged"], metric)) for metric in METRICS}
+    costs, seen, rows = _costs(figures), _seen(figures), []
+    curves = {metric: _curves(figures, metric) for metric in seen}
     for entry, own in by_entry(figures["judged"]).items():
         network, *judged = entry
         cells = [network, name_of(*judged), f"{own[0]['lr']:g}"]
-        cells += [spread(own, metric, how) for metric, how in METRICS.items()]
+        cells += [spread(own, metric, how) for metric, how in seen.items()]
         cells += [f"{costs[entry]:.2f}"]
-        for metric, how in METRICS.items():
+        for metric, how in seen.items():
             curve = curves[metric].get(entry)
             cells.append(number(value_at(curve, curve[-1][0] / costs[entry]), how) if curve else "")
         rows.append(cells)
-    equal = [f"{metric.upper()} at equal seconds" for metric in METRICS]
-    return table(["network", "", "rate", *map(str.upper, METRICS), "step", *equal], rows)
+    equal = [f"{metric.upper()} at equal seconds" for metric in seen]
+    return table(["network", "", "rate", *map(str.upper, seen), "step", *equal], rows)
 
 
 PRESETS = {
