@@ -21,7 +21,17 @@ from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
 from iga_nerfstudio.benchmark.studies.variants import Variant
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training
-from iga_nerfstudio.benchmark.tables import differences, finished, gain, gains_rows, grouped, spread, table, those
+from iga_nerfstudio.benchmark.tables import (
+    differences,
+    finished,
+    gain,
+    gains_rows,
+    grouped,
+    number,
+    spread,
+    table,
+    those,
+)
 from iga_nerfstudio.scenes.blender_layout import command_of
 
 if TYPE_CHECKING:  # nerfstudio takes seconds, and pages do without
@@ -91,7 +101,8 @@ class Rays(Study):
     max_num_iterations: int = 1500  # Training steps; the learning rate falls to 3 percent over them.
     curve_points: int = 3  # How often the test views are rendered.
     rounds: int = 15  # Timed rounds of steps.
-    one_image: bool = False  # Draw a step's rays from one image, its middle first, as in the paper.
+    # As in the paper: ReLU densities, and a step's rays from one image, its middle first.
+    one_image: bool = False
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
@@ -126,7 +137,7 @@ class Rays(Study):
 
     def config(self, scene: Path, factor: int, optimizer: OptimizerKind, variant: str) -> TrainerConfig:
         """The settings of a training, as ``ns-train`` would have them."""
-        from iga_nerfstudio.nerf.datamanager import AllImagesPixelSamplerConfig, SingleImagePixelSamplerConfig
+        from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
         from iga_nerfstudio.nerf.method_configs import iga_nerf_muon, iga_nerf_tiny
         from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 
@@ -135,15 +146,16 @@ class Rays(Study):
         data.data = scene
         data.dataparser.downscale_factor, data.dataparser.test_skip = factor, self.test_skip
         data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
+        source: Any = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
         if self.one_image:
-            data.pixel_sampler = SingleImagePixelSamplerConfig(crop_steps=200)
-        elif optimizer == "muon":
-            data.pixel_sampler = AllImagesPixelSamplerConfig(crop_steps=50)
+            data.pixel_sampler, model.density_activation = SingleImagePixelSamplerConfig(crop_steps=200), "relu"
+        else:
+            data.pixel_sampler = copy.deepcopy(source.pipeline.datamanager.pixel_sampler)
+            model.density_activation = source.pipeline.model.density_activation
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **variant_of(variant, optimizer).changes)
         rate = self.rates[self.optimizers.index(optimizer)]
-        source = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
         fields = {
             "optimizer": replace(source.optimizers["fields"]["optimizer"], lr=rate),
             "scheduler": PowerDecaySchedulerConfig(decay_rate=0.03, decay_steps=self.max_num_iterations),
@@ -217,7 +229,7 @@ def _images(figures: Figures) -> str:
     """Of which images a step's rays are; of one in results of earlier versions."""
     if figures.get("one_image", True):
         return "of one image, in the first 200 steps of its middle"
-    return "of all images, under Muon in the first 50 steps of their middles"
+    return "of all images, densities under Muon by softplus"
 
 
 def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, rate: float) -> str:
@@ -233,13 +245,20 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, 
             [
                 *(variant, spread(own, "psnr"), *([""] * 2 if variant == "plain" else gains)),
                 *(f"{cost:.2f}", *to_quality(mean_curve(own), base, cost, until)),
+                number(_see_nothing(own)),
             ]
         )
     head = ("kernel", "PSNR", "gain (of how many seeds)", "gain of the median view", "adjusted step / plain")
     return (
         f"{optimizer.capitalize()}, learning rate {rate:g}:\n\n"
-        f"{table((*head, 'steps to quality', 'seconds to quality'), rows)}"
+        f"{table((*head, 'steps to quality', 'seconds to quality', 'rays that see nothing'), rows)}"
     )
+
+
+def _see_nothing(runs: Sequence[Outcome]) -> float | None:
+    """Share of the last steps' rays; where it is small for what the views show, there are walls before nothing."""
+    shares = [run["empty"][-1][1] for run in finished(runs)]
+    return statistics.mean(shares) if shares else None
 
 
 def _words(figures: Figures) -> str:
