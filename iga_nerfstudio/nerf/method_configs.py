@@ -17,7 +17,7 @@ from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from iga_nerfstudio.nerf.datamanager import IGANerfDataManagerConfig
+from iga_nerfstudio.nerf.datamanager import AllImagesPixelSamplerConfig, IGANerfDataManagerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.model import AdjustmentConfig, IGANerfModelConfig
 from iga_nerfstudio.nerf.nerfacto import IGANerfactoModelConfig
@@ -65,7 +65,7 @@ iga_nerf_muon = MethodSpecification(
         copy.deepcopy(_paper),
         method_name="iga-nerf-muon",
         pipeline=IGANerfPipelineConfig(
-            datamanager=replace(copy.deepcopy(_datamanager), pixel_sampler=PixelSamplerConfig()),
+            datamanager=replace(copy.deepcopy(_datamanager), pixel_sampler=AllImagesPixelSamplerConfig()),
             # Muon finds the shape of a scene as soon without a floor, and detail sooner. Its first steps are long: ReLU
             # densities end at nothing but background, or with walls of its colour (docs/results/rays.md).
             model=IGANerfModelConfig(adjustment=AdjustmentConfig(floor=0.0), density_activation="softplus"),

@@ -127,7 +127,7 @@ class TestRays:
         assert f"- heaviest: {VARIANTS['heaviest'].meaning}." in text
         made = "iga-scene --scene lighthouse --resolution 24 --num-train 16 --num-val 2 --num-test 3"
         assert f"- {scene.name}: `{made}`." in text
-        assert "rays a step, of all images, densities under Muon" in text
+        assert "rays a step, of all images, under Muon in" in text
         del figures["built_in"], figures["one_image"]  # of earlier versions
         assert "iga-scene" not in Rays.section(figures, "rays")
         assert "rays a step, of one image" in Rays.section(figures, "rays")

@@ -286,14 +286,18 @@ def test_kernel_of_the_field_and_its_transform_are_usable_by_hand(make_pipeline)
     assert field.activate(network(*inputs))[0].shape == (20, 3)
 
 
-@pytest.mark.parametrize("background", ["white", "black", "random", "last_sample"])
+@pytest.mark.parametrize(
+    ("background", "density"),
+    [("white", "relu"), ("white", "softplus"), ("black", "relu"), ("random", "softplus"), ("last_sample", "relu")],
+)
 @pytest.mark.parametrize("count", [17, 3, 1])
-def test_a_kernel_of_rays_is_that_of_their_rendered_colours(make_pipeline, background, count):
+def test_a_kernel_of_rays_is_that_of_their_rendered_colours(make_pipeline, background, density, count):
     """With all 17 samples exactly; with fewer, that of colours whose other samples' outputs are held fixed."""
     pipeline = make_pipeline(rays=10, kernel_of="rays", num_representatives=count, eigen_method="dense")
     model = pipeline.model
     model.config.background_color = background
     model.renderer_rgb.background_color = background
+    model.field_fine._density_activation = density
     seen = {}
     combine = model.sampler_pdf.forward
     model.sampler_pdf.forward = lambda *args, **settings: seen.setdefault("samples", combine(*args, **settings))

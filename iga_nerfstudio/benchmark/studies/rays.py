@@ -151,6 +151,8 @@ class Rays(Study):
             data.pixel_sampler, model.density_activation = SingleImagePixelSamplerConfig(crop_steps=200), "relu"
         else:
             data.pixel_sampler = copy.deepcopy(source.pipeline.datamanager.pixel_sampler)
+            if optimizer == "muon":
+                data.pixel_sampler.crop_steps = 50
             model.density_activation = source.pipeline.model.density_activation
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
@@ -229,7 +231,7 @@ def _images(figures: Figures) -> str:
     """Of which images a step's rays are; of one in results of earlier versions."""
     if figures.get("one_image", True):
         return "of one image, in the first 200 steps of its middle"
-    return "of all images, densities under Muon by softplus"
+    return "of all images, under Muon in the first 50 steps of their middles and with softplus densities"
 
 
 def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, rate: float) -> str:
