@@ -1,8 +1,7 @@
-"""Rays of one image a step, as the original NeRF draws them, or of all; of their centres first."""
+"""Rays as the original NeRF draws them: from one image a step, its centre first."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +16,11 @@ from iga_nerfstudio.nerf.near_far import TRAINING_POSES
 
 
 @dataclass
-class CentreFirstPixelSamplerConfig(PixelSamplerConfig):
-    """Draws from the images' centres in the first steps."""
+class SingleImagePixelSamplerConfig(PixelSamplerConfig):
+    """Draws every batch from one image."""
 
+    _target: type = field(default_factory=lambda: SingleImagePixelSampler)
+    """Target class to instantiate."""
     crop_steps: int = 500
     """Draw from the images' centre for that many first steps. White surroundings dominate there is little to see in a
     corner, and a field that starts with them can settle on empty space. 0 switches this off."""
@@ -27,14 +28,14 @@ class CentreFirstPixelSamplerConfig(PixelSamplerConfig):
     """Side of that centre, as a fraction of the image's."""
 
 
-class CentreFirstPixelSampler(PixelSampler, ABC):
-    """Random pixels, of the images' centres at first."""
+class SingleImagePixelSampler(PixelSampler):
+    """Uniformly random pixels of one random image, without repetition where it has enough of them."""
 
-    config: CentreFirstPixelSamplerConfig
+    config: SingleImagePixelSamplerConfig
     # Set by the data manager. Batches that are not for training know no step and see whole images.
     step: int | None = None
 
-    def __init__(self, config: CentreFirstPixelSamplerConfig, **kwargs: Any) -> None:
+    def __init__(self, config: SingleImagePixelSamplerConfig, **kwargs: Any) -> None:
         if not 0 < config.crop_fraction <= 1:
             raise ValueError(
                 "--pipeline.datamanager.pixel-sampler.crop-fraction is a share of the image's side, above 0 and at "
@@ -67,16 +68,15 @@ class CentreFirstPixelSampler(PixelSampler, ABC):
         if mask is not None and not self.config.ignore_mask:
             return super().sample_method(batch_size, num_images, image_height, image_width, mask, device)
         rows, columns = self._window(image_height), self._window(image_width)
-        images, pixels = self._draw(batch_size, num_images, len(rows) * len(columns), device)
+        size = len(rows) * len(columns)
+        if batch_size <= size:
+            pixels = torch.randperm(size, device=device)[:batch_size]
+        else:
+            pixels = torch.randint(size, (batch_size,), device=device)
+        image = torch.randint(num_images, (1,), device=device).expand(batch_size)
         y = rows.start + pixels.div(len(columns), rounding_mode="floor")
         x = columns.start + pixels % len(columns)
-        return torch.stack([images, y, x], dim=1)
-
-    @abstractmethod
-    def _draw(
-        self, batch_size: int, num_images: int, num_pixels: int, device: torch.device | str
-    ) -> tuple[Tensor, Tensor]:
-        """Images and the numbers of pixels in their windows, ``(batch_size,)`` each."""
+        return torch.stack([image, y, x], dim=1)
 
     def _window(self, extent: int) -> range:
         """Rows or columns to draw from at the current step."""
@@ -84,45 +84,6 @@ class CentreFirstPixelSampler(PixelSampler, ABC):
             return range(extent)
         half = max(1, int(extent // 2 * self.config.crop_fraction))
         return range(max(0, extent // 2 - half), min(extent, extent // 2 + half))
-
-
-@dataclass
-class SingleImagePixelSamplerConfig(CentreFirstPixelSamplerConfig):
-    """Draws every batch from one image, as in the paper."""
-
-    _target: type = field(default_factory=lambda: SingleImagePixelSampler)
-    """Target class to instantiate."""
-
-
-class SingleImagePixelSampler(CentreFirstPixelSampler):
-    """Uniformly random pixels of one random image, without repetition where it has enough of them."""
-
-    def _draw(
-        self, batch_size: int, num_images: int, num_pixels: int, device: torch.device | str
-    ) -> tuple[Tensor, Tensor]:
-        if batch_size <= num_pixels:
-            pixels = torch.randperm(num_pixels, device=device)[:batch_size]
-        else:
-            pixels = torch.randint(num_pixels, (batch_size,), device=device)
-        return torch.randint(num_images, (1,), device=device).expand(batch_size), pixels
-
-
-@dataclass
-class AllImagesPixelSamplerConfig(CentreFirstPixelSamplerConfig):
-    """Draws every batch from all images."""
-
-    _target: type = field(default_factory=lambda: AllImagesPixelSampler)
-    """Target class to instantiate."""
-
-
-class AllImagesPixelSampler(CentreFirstPixelSampler):
-    """Uniformly random pixels of all images."""
-
-    def _draw(
-        self, batch_size: int, num_images: int, num_pixels: int, device: torch.device | str
-    ) -> tuple[Tensor, Tensor]:
-        size = (batch_size,)
-        return torch.randint(num_images, size, device=device), torch.randint(num_pixels, size, device=device)
 
 
 @dataclass
@@ -153,6 +114,6 @@ class IGANerfDataManager(VanillaDataManager):
 
     def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
         """The batch of a training step; outside training, as for an export, of whole images."""
-        if isinstance(self.train_pixel_sampler, CentreFirstPixelSampler):
+        if isinstance(self.train_pixel_sampler, SingleImagePixelSampler):
             self.train_pixel_sampler.step = step if self.training else None
         return super().next_train(step)

@@ -1,8 +1,8 @@
 """What ``ns-train`` offers.
 
-``iga-nerf`` is the paper's NeRF, a step of which takes rays of one image; ``iga-nerf-muon`` the same under Muon, with
-rays of all images and softplus densities; ``iga-nerf-tiny`` a small one for CPUs and the demo, which takes rays of all
-images. ``iga-nerfacto`` is nerfstudio's default method with the adjustment on its final field.
+``iga-nerf`` is the paper's NeRF, a step of which takes rays of one image; ``iga-nerf-muon`` the same under Muon;
+``iga-nerf-tiny`` a small one for CPUs and the demo, which takes rays of all images. ``iga-nerfacto`` is nerfstudio's
+default method with the adjustment on its final field.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from iga_nerfstudio.nerf.datamanager import AllImagesPixelSamplerConfig, IGANerfDataManagerConfig
+from iga_nerfstudio.nerf.datamanager import IGANerfDataManagerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.model import AdjustmentConfig, IGANerfModelConfig
 from iga_nerfstudio.nerf.nerfacto import IGANerfactoModelConfig
@@ -27,13 +27,6 @@ from iga_nerfstudio.nerf.ports import LOOPBACK
 from iga_nerfstudio.nerf.schedulers import PowerDecaySchedulerConfig
 from iga_nerfstudio.nerf.trainer_config import IGATrainerConfig
 
-# Of the Blender scenes, at half size; tests see one of eight views.
-_datamanager = IGANerfDataManagerConfig(
-    dataparser=IGABlenderDataParserConfig(downscale_factor=2, test_skip=8),
-    train_num_rays_per_batch=1024,
-    eval_num_rays_per_batch=1024,
-)
-
 _paper = IGATrainerConfig(
     method_name="iga-nerf",
     max_num_iterations=200_000,
@@ -42,7 +35,11 @@ _paper = IGATrainerConfig(
     steps_per_eval_image=5_000,
     steps_per_eval_all_images=200_000,
     pipeline=IGANerfPipelineConfig(
-        datamanager=_datamanager,
+        datamanager=IGANerfDataManagerConfig(
+            dataparser=IGABlenderDataParserConfig(downscale_factor=2, test_skip=8),
+            train_num_rays_per_batch=1024,
+            eval_num_rays_per_batch=1024,
+        ),
         model=IGANerfModelConfig(),
     ),
     optimizers={
@@ -64,11 +61,10 @@ iga_nerf_muon = MethodSpecification(
     config=replace(
         copy.deepcopy(_paper),
         method_name="iga-nerf-muon",
-        pipeline=IGANerfPipelineConfig(
-            datamanager=replace(copy.deepcopy(_datamanager), pixel_sampler=AllImagesPixelSamplerConfig()),
-            # Muon finds the shape of a scene as soon without a floor, and detail sooner. Its first steps are long: ReLU
-            # densities end at nothing but background, or with walls of its colour (docs/results/rays.md).
-            model=IGANerfModelConfig(adjustment=AdjustmentConfig(floor=0.0), density_activation="softplus"),
+        pipeline=replace(
+            copy.deepcopy(_paper.pipeline),
+            # Muon finds the shape of a scene as soon without a floor, and detail sooner.
+            model=IGANerfModelConfig(adjustment=AdjustmentConfig(floor=0.0)),
         ),
         optimizers={
             "fields": {

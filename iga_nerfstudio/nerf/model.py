@@ -20,7 +20,7 @@ from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import SpectralTransform
 from iga_nerfstudio.arguments import whole_number
-from iga_nerfstudio.nerf.field import DensityActivation, IGANerfField
+from iga_nerfstudio.nerf.field import IGANerfField
 from iga_nerfstudio.nerf.near_far import TRAINING_POSES, SceneBounds, TrainedSpaceCollider, find_bounds, set_bounds
 from iga_nerfstudio.nerf.ray_adjuster import (
     AdjustedRays,
@@ -84,9 +84,6 @@ class IGANerfModelConfig(ModelConfig):
     initial_density: float = 0.1
     """Starting bias of the density heads. A small positive one keeps ReLU densities from starting, and staying, at zero
     everywhere, as happens to some seeds without it."""
-    density_activation: DensityActivation = field(default="relu", metadata={"earlier": "relu"})
-    """Of the network's output. A ReLU's density, the paper's, has no gradient where it is zero: space that has become
-    empty stays empty, and some trainings end with nothing but background. softplus is round where the ReLU bends."""
     background_color: Literal["random", "last_sample", "black", "white"] = "white"
     """Colour behind the scene."""
     eval_num_rays_per_chunk: int = 4096
@@ -186,8 +183,7 @@ class IGANerfModel(AdjustedRays, Model):
                 position_octaves=config.position_octaves,
                 direction_octaves=config.direction_octaves,
                 initial_density=config.initial_density,
-            ),
-            config.density_activation,
+            )
         )
 
     def get_param_groups(self) -> dict[str, list[Parameter]]:
@@ -220,7 +216,7 @@ class IGANerfModel(AdjustedRays, Model):
         raw = self.field_fine.raw_outputs(fine_samples)
         if self.training and self.config.adjustment.granularity == "sample":
             with torch.no_grad():
-                weights = fine_samples.get_weights(self.field_fine.activate(raw)[1])
+                weights = fine_samples.get_weights(IGANerfField.activate(raw)[1])
             raw = self.adjuster.rebalance(raw, self._begin_adjustment(fine_samples, weights, raw)())
         colours, weights = self._weigh(raw, fine_samples)
         # A GPU computes the kernel while the host renders.
@@ -236,9 +232,10 @@ class IGANerfModel(AdjustedRays, Model):
             outputs["coarse_fine_difference"] = difference
         return outputs
 
-    def _weigh(self, raw: Tensor, samples: RaySamples) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _weigh(raw: Tensor, samples: RaySamples) -> tuple[Tensor, Tensor]:
         """Colours ``(n, p, 3)`` and rendering weights ``(n, p, 1)`` of raw outputs ``(n, p, 4)`` along rays."""
-        colours, densities = self.field_fine.activate(raw)  # both fields' alike
+        colours, densities = IGANerfField.activate(raw)
         return colours, samples.get_weights(densities)
 
     def _render(self, colours: Tensor, weights: Tensor, samples: RaySamples) -> dict[str, Tensor]:
@@ -273,7 +270,7 @@ class IGANerfModel(AdjustedRays, Model):
         """
         with torch.enable_grad():
             outputs = raw.detach().requires_grad_()
-            colours, densities = self.field_fine.activate(outputs)
+            colours, densities = IGANerfField.activate(outputs)
             # A random background is drawn by the loss's rendering alone.
             behind = "black" if self.config.background_color == "random" else self.config.background_color
             rendered = RGBRenderer.combine_rgb(colours, samples.get_weights(densities), behind)

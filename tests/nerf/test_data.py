@@ -12,7 +12,7 @@ import torch
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
-from iga_nerfstudio.nerf.datamanager import AllImagesPixelSamplerConfig, SingleImagePixelSamplerConfig
+from iga_nerfstudio.nerf.datamanager import SingleImagePixelSamplerConfig
 from iga_nerfstudio.nerf.dataparser import IGABlenderDataParserConfig
 from iga_nerfstudio.nerf.images import box_average
 from iga_nerfstudio.nerf.nerfstudio_fixes.unreadable_views import named_where_unreadable
@@ -160,18 +160,10 @@ class TestBadData:
 
 
 class TestPixelSampler:
-    def sampler(self, step: int | None, config=SingleImagePixelSamplerConfig):
-        sampler = config().setup()
+    def sampler(self, step: int | None, **settings):
+        sampler = SingleImagePixelSamplerConfig(**settings).setup()
         sampler.step = step
         return sampler
-
-    def test_pixels_of_all_images_alike(self):
-        torch.manual_seed(0)
-        indices = self.sampler(None, AllImagesPixelSamplerConfig).sample_method(60000, 3, 4, 5)
-        assert indices.shape == (60000, 3)
-        counts = torch.zeros(3, 4, 5)
-        counts.index_put_(tuple(indices.T), torch.ones(60000), accumulate=True)
-        assert (counts - 1000).abs().max() < 150
 
     def test_one_image_without_repetition(self):
         torch.manual_seed(0)
@@ -190,11 +182,10 @@ class TestPixelSampler:
         indices = self.sampler(None).sample_method(500, 1, 10, 12)
         assert len({tuple(row) for row in indices.tolist()}) > 100
 
-    @pytest.mark.parametrize("config", [SingleImagePixelSamplerConfig, AllImagesPixelSamplerConfig])
     @pytest.mark.parametrize(("step", "cropped"), [(0, True), (499, True), (500, False), (None, False)])
-    def test_centre_first(self, config, step, cropped):
+    def test_centre_first(self, step, cropped):
         """The original NeRF's precrop: half the side, so rows 5..14 of 20, columns 10..29 of 40."""
-        indices = self.sampler(step, config).sample_method(100000, 1, 20, 40)
+        indices = self.sampler(step).sample_method(100000, 1, 20, 40)
         rows, columns = indices[:, 1].unique().tolist(), indices[:, 2].unique().tolist()
         assert rows == (list(range(5, 15)) if cropped else list(range(20)))
         assert columns == (list(range(10, 30)) if cropped else list(range(40)))

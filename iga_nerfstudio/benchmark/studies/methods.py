@@ -69,8 +69,11 @@ _DECAY = "--optimizers.fields.scheduler.decay-steps"
 _RAYS = "--pipeline.datamanager.train-num-rays-per-batch"
 _WHITE = _model(background_color="white")
 _FEW_SAMPLES = _model(num_coarse_samples=24, num_importance_samples=24) | {_RAYS: 256}
-_SMALL_NERF = _FEW_SAMPLES | _model(num_layers=4, hidden_dim=64, skip_layer=1, view_dim=32)
-_CROP = "--pipeline.datamanager.pixel-sampler.crop-steps"
+_SMALL_NERF = (
+    _FEW_SAMPLES
+    | _model(num_layers=4, hidden_dim=64, skip_layer=1, view_dim=32)
+    | {"--pipeline.datamanager.pixel-sampler.crop-steps": 200}
+)
 # What a bounded scene before a white background asks of methods that are made for others.
 _BOUNDED = _model(near_plane=2.0, far_plane=6.0, disable_scene_contraction=True, use_appearance_embedding=False)
 _NERFACTO = (
@@ -88,20 +91,13 @@ _SMALL_NERFACTO = (
 
 # What the methods do unless told otherwise, said so that a changed default is another training.
 _OURS: Options = {_KERNEL: "visible", _FLOOR: 0.03, UNTIL: 0.25}
-_NERF = Method("iga-nerf", small=_SMALL_NERF | {_CROP: 200}, panels=3, decay_steps=_DECAY, paper=True)
-_MUON = replace(
-    _NERF,
-    name="iga-nerf-muon",
-    options=_OURS | {_FLOOR: 0.0} | _model(density_activation="softplus"),
-    small=_SMALL_NERF | {_CROP: 50},
-    batches="of all images",
-)
+_NERF = Method("iga-nerf", small=_SMALL_NERF, panels=3, decay_steps=_DECAY, paper=True)
 
 METHODS: dict[str, Method] = {
     **_pair(replace(_NERF, options=_OURS)),
     # The paper's kernel.
     "iga-nerf-paper": replace(_NERF, options={_KERNEL: "samples", _FLOOR: 0.0, UNTIL: 1.0}),
-    **_pair(_MUON),
+    **_pair(replace(_NERF, name="iga-nerf-muon", options=_OURS | {_FLOOR: 0.0})),
     **_pair(Method("iga-nerf-tiny", _OURS, panels=3, decay_steps=_DECAY, batches="of all images")),
     "vanilla-nerf": Method("vanilla-nerf", _WHITE | {_RAYS: 1024}, _FEW_SAMPLES, panels=3, rendering=2),
     "iga-nerfacto": Method("iga-nerfacto", _NERFACTO, _SMALL_NERFACTO),

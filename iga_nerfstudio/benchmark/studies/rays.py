@@ -101,8 +101,7 @@ class Rays(Study):
     max_num_iterations: int = 1500  # Training steps; the learning rate falls to 3 percent over them.
     curve_points: int = 3  # How often the test views are rendered.
     rounds: int = 15  # Timed rounds of steps.
-    # As in the paper: ReLU densities, and a step's rays from one image, its middle first.
-    one_image: bool = False
+    one_image: bool = False  # Draw a step's rays from one image under Adam too, its middle first, as in the paper.
     device: Literal["cpu", "cuda"] = "cpu"  # Where to train.
 
     def measure(self, train: Train) -> Figures:
@@ -146,18 +145,13 @@ class Rays(Study):
         data.data = scene
         data.dataparser.downscale_factor, data.dataparser.test_skip = factor, self.test_skip
         data.train_num_rays_per_batch = data.eval_num_rays_per_batch = self.num_rays
-        source: Any = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
-        if self.one_image:
-            data.pixel_sampler, model.density_activation = SingleImagePixelSamplerConfig(crop_steps=200), "relu"
-        else:
-            data.pixel_sampler = copy.deepcopy(source.pipeline.datamanager.pixel_sampler)
-            if optimizer == "muon":
-                data.pixel_sampler.crop_steps = 50
-            model.density_activation = source.pipeline.model.density_activation
+        if self.one_image or optimizer == "muon":
+            data.pixel_sampler = SingleImagePixelSamplerConfig(crop_steps=200)
         model.num_coarse_samples = model.num_importance_samples = COARSE
         model.num_layers, model.hidden_dim = self.num_layers, self.hidden_dim
         model.adjustment = replace(model.adjustment, **variant_of(variant, optimizer).changes)
         rate = self.rates[self.optimizers.index(optimizer)]
+        source = {"adam": iga_nerf_tiny, "muon": iga_nerf_muon}[optimizer].config
         fields = {
             "optimizer": replace(source.optimizers["fields"]["optimizer"], lr=rate),
             "scheduler": PowerDecaySchedulerConfig(decay_rate=0.03, decay_steps=self.max_num_iterations),
@@ -229,9 +223,8 @@ of {figures["num_layers"]} x {figures["hidden_dim"]}, {figures["num_rays"]} rays
 
 def _images(figures: Figures) -> str:
     """Of which images a step's rays are; of one in results of earlier versions."""
-    if figures.get("one_image", True):
-        return "of one image, in the first 200 steps of its middle"
-    return "of all images, under Muon in the first 50 steps of their middles and with softplus densities"
+    one = "of one image, in the first 200 steps of its middle"
+    return one if figures.get("one_image", True) else f"under Adam of all images, under Muon {one}"
 
 
 def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, rate: float) -> str:
@@ -258,7 +251,7 @@ def _table(figures: Figures, runs: Sequence[Outcome], optimizer: OptimizerKind, 
 
 
 def _see_nothing(runs: Sequence[Outcome]) -> float | None:
-    """Share of the last steps' rays; where it is small for what the views show, there are walls before nothing."""
+    """Share of the last step's rays; where it is small for what the views show, there are walls before nothing."""
     shares = [run["empty"][-1][1] for run in finished(runs)]
     return statistics.mean(shares) if shares else None
 
