@@ -18,9 +18,9 @@ from iga_nerfstudio.benchmark.studies import (
     experiment2,
     grouping,
     images,
+    kodak,
     nerf,
     noise,
-    own_size,
     rays,
     shapes,
 )
@@ -29,7 +29,7 @@ from iga_nerfstudio.benchmark.study import Study
 # What trains, at the sizes that it comes with: a minute, two CPU cores in some hours, the paper's.
 STUDIES: dict[str, dict[str, Any]] = {
     module.PRESETS["smoke"].name: module.PRESETS
-    for module in (experiment1, experiment2, images, ablations, balance, grouping, own_size, noise, shapes, rays, nerf)
+    for module in (experiment1, experiment2, images, ablations, balance, grouping, kodak, noise, shapes, rays, nerf)
 }
 # What times something, at once.
 MEASUREMENTS: dict[str, Any] = {

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from iga_nerfstudio.benchmark.cli import Comparison
-from iga_nerfstudio.benchmark.studies import ablations, balance, images, noise, own_size
+from iga_nerfstudio.benchmark.studies import ablations, balance, images, kodak, noise
 from iga_nerfstudio.benchmark.studies.ablations import Ablations
 from iga_nerfstudio.benchmark.studies.balance import DEFAULT, PATCHES, Balance
 from iga_nerfstudio.benchmark.studies.grouping import Grouping
 from iga_nerfstudio.benchmark.studies.images import Images
-from iga_nerfstudio.benchmark.studies.own_size import OwnSize
+from iga_nerfstudio.benchmark.studies.kodak import Kodak
 from iga_nerfstudio.benchmark.studies.variants import RATES
 from iga_nerfstudio.evaluation.metrics import BACKBONE_SHAPES
 from iga_nerfstudio.tasks.image import automatic_patch_size, load_image_task
@@ -176,9 +176,9 @@ class TestGrouping:
         assert (tmp_path / "grouping_curves.png").stat().st_size > 5_000
 
 
-class TestOwnSize:
+class TestKodak:
     def test_every_metric_over_steps_and_over_time(self, data: Path, tmp_path: Path) -> None:
-        study = replace(own_size.PRESETS["smoke"], data=data, held_out=("b", "c"), seeds=(1, 2))
+        study = replace(kodak.PRESETS["smoke"], data=data, held_out=("b", "c"), seeds=(1, 2))
         curves = {"psnr": [[0, 10.0], [6, 16.0]], "ssim": [[0, 0.0], [6, 0.6]], "lpips": [[0, 0.9], [6, 0.3]]}
         train = Pretended(lambda run: {name: curve[-1][1] for name, curve in curves.items()} | {"curves": curves})
         figures = study.settings() | study.measure(train)
@@ -188,21 +188,21 @@ class TestOwnSize:
         assert rates == {"paper, plain": 1e-3, "paper": 5e-3}
         costs = {"axes": 2.0, "plain": 1.0}
         figures["step_costs"] = [cost | {"cost": costs.get(cost["variant"], 1.5)} for cost in figures["step_costs"]]
-        text = OwnSize.section(figures, "own_size")
+        text = Kodak.section(figures, "kodak")
         whole = "16.00 ± 0.00 | 0.6000 ± 0.0000 | 0.3000 ± 0.0000"
         assert f"| pe | Muon, axes | 0.02 | {whole} | 2.00 | 13.00 | 0.3000 | 0.6000 |" in text
         assert f"| pe | Muon, plain | 0.02 | {whole} | 1.00 | 16.00 | 0.6000 | 0.3000 |" in text
         assert "- Muon, axes against Muon, plain: pe +0.00 ± 0.00 (0 of 4) dB." in text
-        OwnSize.draw(figures, tmp_path / "own_size")
-        drawn = {path.name for path in tmp_path.glob("own_size_*.png")}
-        assert drawn == {f"own_size_{metric}_{over}.png" for metric in curves for over in ("steps", "time")}
+        Kodak.draw(figures, tmp_path / "kodak")
+        drawn = {path.name for path in tmp_path.glob("kodak_*.png")}
+        assert drawn == {f"kodak_{metric}_{over}.png" for metric in curves for over in ("steps", "time")}
         assert all(f"({name})" in text for name in drawn)
 
     def test_a_training_is_seen_by_all_metrics(self, data: Path, tmp_path: Path) -> None:
         weights = {f"{layer}.weight": torch.randn(shape) / 10 for layer, shape in BACKBONE_SHAPES.items()}
         biases = {f"{layer}.bias": torch.zeros(shape[0]) for layer, shape in BACKBONE_SHAPES.items()}
         torch.save(weights | biases, tmp_path / "alexnet.pth")
-        study = replace(own_size.PRESETS["smoke"], data=data, lpips_backbone=tmp_path / "alexnet.pth")
+        study = replace(kodak.PRESETS["smoke"], data=data, lpips_backbone=tmp_path / "alexnet.pth")
         training = study.training(study.entry("pe", "muon", "axes"), "a", 1e-2, 1)
         outcome = training.run(training.configuration)
         assert {name: [step for step, _ in curve] for name, curve in outcome["curves"].items()} == {

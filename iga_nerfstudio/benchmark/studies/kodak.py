@@ -44,10 +44,10 @@ def train_and_see(config: ImageConfig) -> Outcome:
 
 
 @dataclass(frozen=True)
-class OwnSize(Grouping):
+class Kodak(Grouping):
     """Photographs at their own size: plain, in patches, along axes and as in the paper, by all metrics."""
 
-    name: ClassVar[str] = "own_size"
+    name: ClassVar[str] = "kodak"
     variants: ClassVar[dict[str, Variant]] = {
         "plain": Grouping.variants["plain"],
         "patches, before": replace(
@@ -159,7 +159,7 @@ def _table(figures: Figures) -> str:
 
 
 PRESETS = {
-    "smoke": OwnSize(*(tyro.MISSING, 48, 16, 6, 3), held_out=("kodim02",), networks=("pe",), rounds=2),
-    "cpu": OwnSize(tyro.MISSING),
-    "full": OwnSize(*(tyro.MISSING, 768, 256, 10_000, 20), device=default_device(), held_out=paper.KODAK),
+    "smoke": Kodak(*(tyro.MISSING, 48, 16, 6, 3), held_out=("kodim02",), networks=("pe",), rounds=2),
+    "cpu": Kodak(tyro.MISSING),
+    "full": Kodak(*(tyro.MISSING, 768, 256, 10_000, 20), device=default_device(), held_out=paper.KODAK),
 }
