@@ -40,6 +40,12 @@ KODAK = tuple(f"kodim0{i}" for i in range(1, 9))
 SHAPES = ("thai", "armadillo", "dragon", "bunny", "lucy")
 
 
+def photograph_rate(network: NetworkKind, variant: str) -> float:
+    """Adam's learning rate of a network on a Kodak image, plain or by one of its variants."""
+    adjusted = photograph_settings(network).optimizer.lr or 0.0
+    return adjusted if variant == "iga" else RATES.get((network, variant), 1e-3)
+
+
 @cache
 def _numbers() -> dict[tuple[str, str, str, str], dict[str, float]]:
     """By kind, network (or task), variant and metric: numbers by subject (an image, a shape, a scene)."""

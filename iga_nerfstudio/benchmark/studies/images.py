@@ -85,8 +85,7 @@ class Images(Photographs):
     def rates(self, network: NetworkKind, variant: Variant, optimizer: OptimizerKind) -> tuple[float, ...]:
         """Learning rates to try. FR also gets a far smaller one: its many bases multiply every step."""
         if self.paper_rates and optimizer == "adam":
-            adjusted = paper.photograph_settings(network).optimizer.lr or 0.0
-            return (adjusted if variant == "iga" else paper.RATES.get((network, variant), 1e-3),)
+            return (paper.photograph_rate(network, variant),)
         rates = _RATES[optimizer][network not in ("relu", "pe")]
         return (rates[0] / 5, *rates) if variant == "fr" else rates
 

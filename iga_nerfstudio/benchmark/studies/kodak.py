@@ -15,7 +15,7 @@ from iga_nerfstudio.benchmark.paper import Network
 from iga_nerfstudio.benchmark.plots import draw_curves
 from iga_nerfstudio.benchmark.studies.grouping import Grouping
 from iga_nerfstudio.benchmark.studies.photographs import AnyOptimizer, Entry, by_entry
-from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, name_of
+from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, costs_of, name_of
 from iga_nerfstudio.benchmark.study import Figures
 from iga_nerfstudio.benchmark.sweep import Outcome, whole
 from iga_nerfstudio.benchmark.tables import finished, number, spread, table
@@ -79,11 +79,10 @@ class Kodak(Grouping):
 
     def entry(self, network: Network, optimizer: AnyOptimizer, variant: str) -> Entry:
         entry = super().entry(network, optimizer, variant)
-        lr = entry.rates[0]
         if optimizer == "adam":
-            lr = 1e-3 if variant == "paper, plain" else paper.photograph_settings(network).optimizer.lr or lr
-        config = replace(entry.config, lpips_backbone=self.lpips_backbone)
-        return replace(entry, config=config, rates=(lr,), run=train_and_see)
+            rate = paper.photograph_rate(network, "iga" if variant == "paper" else "plain")
+            entry = replace(entry, rates=(rate,))
+        return replace(entry, config=replace(entry.config, lpips_backbone=self.lpips_backbone), run=train_and_see)
 
     @classmethod
     def section(cls, figures: Figures, stem: str) -> str:
@@ -110,7 +109,7 @@ plain steps' seconds.
 
     @classmethod
     def draw(cls, figures: Figures, path: Path) -> None:
-        costs = _costs(figures)
+        costs = costs_of(figures)
         for metric in _seen(figures):
             steps: dict[str, dict[str, Any]] = {}
             seconds: dict[str, dict[str, Any]] = {}
@@ -132,10 +131,6 @@ def _seen(figures: Figures) -> dict[str, str]:
     return {name: how for name, how in METRICS.items() if all(name in run["curves"] for run in runs)}
 
 
-def _costs(figures: Figures) -> dict[tuple[Any, ...], float]:
-    return {entry: own[0]["cost"] for entry, own in by_entry(figures["step_costs"]).items()}
-
-
 def _curves(figures: Figures, metric: str) -> dict[tuple[Any, ...], Curve]:
     """A metric along the trainings of each entry, as a mean over them."""
     runs = [run | {"curve": run["curves"][metric]} for run in finished(figures["judged"])]
@@ -143,7 +138,7 @@ def _curves(figures: Figures, metric: str) -> dict[tuple[Any, ...], Curve]:
 
 
 def _table(figures: Figures) -> str:
-    costs, seen, rows = _costs(figures), _seen(figures), []
+    costs, seen, rows = costs_of(figures), _seen(figures), []
     curves = {metric: _curves(figures, metric) for metric in seen}
     for entry, own in by_entry(figures["judged"]).items():
         network, *judged = entry

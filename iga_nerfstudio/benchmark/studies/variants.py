@@ -137,7 +137,7 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
     def _judged(cls, figures: Figures) -> str:
         head = ["network", "", "rate", "mean", *figures["held_out"], "step", "PSNR at equal seconds"]
         rows, plain = [], dict(zip(("optimizer", "variant"), cls.judged[0], strict=True))
-        costs = {entry: own[0]["cost"] for entry, own in by_entry(figures["step_costs"]).items()}
+        costs = costs_of(figures)
         for entry, own in by_entry(figures["judged"]).items():
             base = mean_curve(those(figures["judged"], network=entry[0], **plain))
             curve, cost = mean_curve(own), costs[entry]
@@ -164,3 +164,8 @@ PSNR are over its own; PSNR at equal seconds is that when its run would be over,
 def name_of(optimizer: str, variant: str) -> str:
     """An optimiser and a variant in words."""
     return f"{'SOAP' if optimizer == 'soap' else optimizer.capitalize()}, {variant}"
+
+
+def costs_of(figures: Figures) -> dict[tuple[Any, ...], float]:
+    """What a step costs, by entry."""
+    return {entry: own[0]["cost"] for entry, own in by_entry(figures["step_costs"]).items()}
