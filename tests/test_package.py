@@ -6,8 +6,11 @@ import re
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points, metadata, version
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
 
 import iga_nerfstudio
 
@@ -48,6 +51,25 @@ import iga_nerfstudio.tasks.launch
 
 def test_images_shapes_and_signals_need_no_nerfstudio():
     subprocess.run([sys.executable, "-c", WITHOUT_NERFSTUDIO], check=True, timeout=120)
+
+
+# First releases, and those of distributions that people still have.
+@pytest.mark.parametrize("python", ["3.10.0", "3.10.12", "3.11.0", "3.11.2", "3.12.0", "3.12.3", "3.13.0"])
+def test_no_constraint_asks_for_what_a_python_cannot_have(python):
+    environment = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    checked = []
+    for pin in pins:
+        try:
+            installed = metadata(pin.name)
+        except PackageNotFoundError:
+            continue
+        if pin.specifier.contains(installed["Version"]) and (not pin.marker or pin.marker.evaluate(environment)):
+            asked = installed.get("Requires-Python") or ""
+            assert python in Requirement(f"{pin.name}{asked}").specifier, f"{pin} asks for Python {asked}"
+            checked.append(pin.name)
+    assert len(checked) > 100
 
 
 def test_entry_points_are_registered():
