@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ _SMALLEST_NORM = 1e-7
 
 
 class MuonWithAdam(Optimizer):
-    """Muon for real matrices, ``torch.optim.Adam`` for vectors and for complex parameters.
+    """Muon for real matrices, ``torch.optim.Adam`` for vectors, for complex parameters and for matrices of few columns.
 
     One optimiser to the outside: one list of parameter groups (the matrices first), one state, one ``state_dict``;
     learning rate schedules and gradient scalers see nothing unusual. The steps of matrices are those of
@@ -31,6 +33,8 @@ class MuonWithAdam(Optimizer):
         momentum: Momentum of the matrices, Nesterov's.
         adam_lr: Learning rate of all other parameters.
         eps: Adam's term for stability.
+        fewest_columns: Matrices of fewer columns are Adam's. Two or three have the weights that positions go into, all
+            of whose directions Muon would give steps of one size, and tables of features, which are no linear maps.
 
     Raises:
         ValueError: If there is no parameter.
@@ -43,10 +47,12 @@ class MuonWithAdam(Optimizer):
         momentum: float = 0.95,
         adam_lr: float = 1e-3,
         eps: float = 1e-8,
+        fewest_columns: int = 4,
     ) -> None:
         parameters = list(params)
-        matrices = [p for p in parameters if p.ndim == 2 and not p.is_complex()]
-        others = [p for p in parameters if p.ndim != 2 or p.is_complex()]
+        for_muon = [p.ndim == 2 and not p.is_complex() and p.shape[1] >= fewest_columns for p in parameters]
+        matrices = list(compress(parameters, for_muon))
+        others = list(compress(parameters, map(not_, for_muon)))
         self._adam = Adam(others, lr=adam_lr, eps=eps) if others else None
         groups: list[dict[str, Any]] = [{"params": matrices, "lr": lr, "momentum": momentum}] if matrices else []
         if self._adam is not None:

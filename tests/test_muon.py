@@ -30,12 +30,13 @@ def small_network(seed: int = 0) -> nn.Module:
 
 
 @has_muon
-@pytest.mark.parametrize("shape", [(24, 24), (40, 12), (3, 64), (1, 8)])
+@pytest.mark.parametrize("shape", [(24, 24), (40, 12), (3, 64), (1, 8), (24, 4), (24, 3)])
 def test_matrices_step_as_torch_muon_does(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     start = torch.randn(shape)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    mine, reference = MuonWithAdam([ours], lr=0.02), torch.optim.Muon([theirs], lr=0.02, weight_decay=0.0)
+    mine = MuonWithAdam([ours], lr=0.02, fewest_columns=min(shape[1], 4))
+    reference = torch.optim.Muon([theirs], lr=0.02, weight_decay=0.0)
     for _ in range(6):
         gradient = torch.randn(shape)
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
@@ -45,9 +46,9 @@ def test_matrices_step_as_torch_muon_does(shape: tuple[int, int]) -> None:
     assert (ours - theirs).norm() < 0.03 * (start - theirs).norm()
 
 
-def test_vectors_and_complex_matrices_step_as_adam_does() -> None:
+def test_vectors_complex_matrices_and_those_of_few_columns_step_as_adam_does() -> None:
     torch.manual_seed(0)
-    starts = [torch.randn(5), torch.randn(4, 3, dtype=torch.complex64)]
+    starts = [torch.randn(5), torch.randn(4, 6, dtype=torch.complex64), torch.randn(16, 3), torch.randn(9, 1)]
     ours, theirs = ([nn.Parameter(s.clone()) for s in starts] for _ in range(2))
     mine, reference = MuonWithAdam(ours, adam_lr=3e-3), torch.optim.Adam(theirs, lr=3e-3)
     for _ in range(4):

@@ -14,8 +14,8 @@ from iga_nerfstudio.muon import MuonWithAdam
 class MuonOptimizerConfig(OptimizerConfig):
     """Muon on weight matrices and Adam on everything else, as one optimiser.
 
-    For fields of linear layers. A hash table is a matrix too, and none that Muon is meant for: give it to Adam, in a
-    parameter group of its own.
+    For fields of linear layers. A hash table of four features or more is a matrix too, and none that Muon is meant for:
+    give it to Adam, in a parameter group of its own.
     """
 
     _target: type = field(default_factory=lambda: MuonWithAdam)

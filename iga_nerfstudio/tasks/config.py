@@ -33,8 +33,10 @@ class OptimizerConfig:
     descent."""
     lr: float | None = None
     """Learning rate; one that suits the optimiser and the network if not given."""
-    adam_lr: float = 1e-3
-    """Muon only: learning rate of biases and other parameters that are no matrices."""
+    adam_lr: float | None = None
+    """Muon only: learning rate of biases and of what else Adam steps; one that suits the network if not given."""
+    first_layer: Literal["adam", "muon"] = field(default="adam", metadata={"earlier": "muon"})
+    """Muon only: what steps the weights of a layer that positions go into as they are, without an encoding."""
     momentum: float | None = None
     """Momentum of muon (0.95 if not given) and sgd (0 if not given)."""
 

@@ -14,17 +14,39 @@ from iga_nerfstudio.muon import MuonWithAdam
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import OptimizerConfig, ScheduleConfig
 
-# Rates that did best in first trials, for networks of ReLUs and for those of sines, Gaussians and wavelets, which want
-# a far smaller one: their frequency multiplies every step.
-_RATES = {"muon": (4e-2, 3e-3), "soap": (2e-2, 3e-3), "adam": (5e-3, 1e-3), "sgd": (1e-1, 1e-2)}
-_RELU_NETWORKS = ("relu", "pe", "fourier")
+# Rates that did best in trials: of networks of ReLUs, of the same behind an encoding, and of sines, Gaussians and
+# wavelets, which want a far smaller one: their frequency multiplies every step.
+_RATES = {
+    "muon": (8e-2, 4e-2, 6e-3),
+    "soap": (2e-2, 2e-2, 3e-3),
+    "adam": (5e-3, 5e-3, 1e-3),
+    "sgd": (1e-1, 1e-1, 1e-2),
+}
+# Adam's under Muon: behind an encoding of biases alone, else of the first layer, too, whose weights are frequencies.
+_ADAM_RATES = (5e-3, 1e-3, 1.2e-2)
 
 
 def learning_rate(config: OptimizerConfig, network: NetworkConfig) -> float:
     """The learning rate to start with: the given one, or one that suits optimiser and network."""
     if config.lr is not None:
         return config.lr
-    return _RATES[config.kind][network.kind not in _RELU_NETWORKS]
+    return _RATES[config.kind][_family(network)]
+
+
+def adam_learning_rate(config: OptimizerConfig, network: NetworkConfig) -> float:
+    """Adam's learning rate under Muon: the given one, or one that suits the network."""
+    if config.adam_lr is not None:
+        return config.adam_lr
+    # Complex matrices are all Adam's.
+    rates = _RATES["adam"] if network.kind == "complex_wire" else _ADAM_RATES
+    return rates[_family(network)]
+
+
+def _family(network: NetworkConfig) -> int:
+    """Which of the rates is a network's."""
+    if network.kind == "relu":
+        return 0
+    return 1 if network.kind in ("pe", "fourier") else 2
 
 
 def momentum(config: OptimizerConfig) -> float:
@@ -58,12 +80,14 @@ def build_optimizer(config: OptimizerConfig, network: NetworkConfig, module: nn.
     """
     rate = learning_rate(config, network)
     positive_rate("optimizer.lr", rate)
-    positive_rate("optimizer.adam_lr", config.adam_lr)
+    adam_rate = adam_learning_rate(config, network)
+    positive_rate("optimizer.adam_lr", adam_rate)
     used = momentum(config)
     if not 0 <= used < 1:
         raise ValueError(f"Momentum must lie in [0, 1), got {used}.")
     if config.kind == "muon":
-        return MuonWithAdam(module.parameters(), rate, used, config.adam_lr)
+        columns = {} if config.first_layer == "adam" else {"fewest_columns": 1}
+        return MuonWithAdam(module.parameters(), rate, used, adam_rate, **columns)
     if config.kind == "sgd":
         return SGD(module.parameters(), lr=rate, momentum=used)
     if config.momentum is not None:

@@ -15,7 +15,7 @@ import torch
 
 from iga_nerfstudio.adjustment import AxesAdjuster
 from iga_nerfstudio.divergence import TrainingDiverged
-from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.networks import NetworkConfig, build_network
 from iga_nerfstudio.tasks import setup as run_setup
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
@@ -306,6 +306,24 @@ def test_rates_and_rules_suit_optimiser_and_network() -> None:
         "adam",
         "sgd",
     ]
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "of_muon", "adam_rate"),
+    [
+        ("relu", {}, 3, 5e-3),
+        ("siren", {}, 3, 1.2e-2),
+        ("siren", {"adam_lr": 2e-3}, 3, 2e-3),
+        ("siren", {"first_layer": "muon", "adam_lr": 1e-3}, 4, 1e-3),
+        ("pe", {}, 4, 1e-3),  # behind an encoding no layer has positions as they are
+        ("complex_wire", {}, 0, 1e-3),
+    ],
+)
+def test_muon_leaves_biases_and_what_positions_go_into_to_adam(network, settings, of_muon, adam_rate) -> None:
+    config = NetworkConfig(network, 16)
+    groups = build_optimizer(OptimizerConfig("muon", **settings), config, build_network(config, 2, 3)).param_groups
+    assert [len(group["params"]) for group in groups if "betas" not in group] == ([of_muon] if of_muon else [])
+    assert [group["lr"] for group in groups if "betas" in group] == [adam_rate]
 
 
 def test_soap_without_its_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from iga_nerfstudio.devices import default_device
 
 # iga-image's default under Muon, and the same without the adjustment.
 DEFAULT, DEFAULT_PLAIN = "default", "plain, cosine"
-HALF, PATCHES = "default, half", "patches"
+HALF, FIFTH, PATCHES = "default, half", "default, a fifth", "patches"
 _AXES = {"grouping": "axes"}
 
 
@@ -47,6 +47,7 @@ class Balance(Variants):
         ),
         # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
         HALF: Variant("the same in half of the steps", automatic=True, schedule="cosine", length=0.5, task=_AXES),
+        FIFTH: Variant("the same in a fifth of the steps", automatic=True, schedule="cosine", length=0.2, task=_AXES),
     }
     judged: ClassVar[tuple[Judged, ...]] = (
         ("adam", "plain"),
@@ -58,6 +59,7 @@ class Balance(Variants):
         ("muon", PATCHES),
         ("muon", DEFAULT),
         ("muon", HALF),
+        ("muon", FIFTH),
         ("soap", DEFAULT_PLAIN),
         ("soap", DEFAULT),
     )
@@ -70,6 +72,8 @@ class Balance(Variants):
         (("muon", DEFAULT), ("muon", PATCHES)),
         (("muon", DEFAULT), ("adam", "paper")),
         (("muon", HALF), ("muon", DEFAULT_PLAIN)),
+        (("muon", FIFTH), ("adam", "plain")),
+        (("muon", FIFTH), ("adam", "paper")),
         (("soap", DEFAULT_PLAIN), ("muon", DEFAULT_PLAIN)),
         (("soap", DEFAULT), ("soap", DEFAULT_PLAIN)),
         (("soap", DEFAULT), ("muon", DEFAULT)),

@@ -13,10 +13,11 @@ import numpy as np
 
 from iga_nerfstudio.benchmark.curves import Curve
 from iga_nerfstudio.benchmark.plots import HeatMap, draw_curves, draw_heat_maps
+from iga_nerfstudio.benchmark.studies.photographs import optimizer_settings
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, whole
 from iga_nerfstudio.benchmark.tables import finished, grouped, spread, table, those
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig
+from iga_nerfstudio.tasks.config import MachineConfig
 from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.signal import SignalConfig, load_signal_task
 
@@ -60,7 +61,7 @@ class Experiment2(Study):
             interval_size=group_size,
             network=replace(preset.network, hidden_dim=self.hidden_dim),
             adjustment=replace(preset.adjustment, enabled=end > 0, end=end),
-            optimizer=OptimizerConfig("adam", self.lr),
+            optimizer=optimizer_settings("adam", network, self.lr),
             machine=MachineConfig(seed, "cpu"),
             vis="none",
         )

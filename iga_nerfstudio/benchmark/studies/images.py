@@ -41,10 +41,11 @@ NETWORKS: dict[NetworkKind, tuple[Variant, ...]] = {
     "wire_finer": ("plain", "iga"),
     "finer": ("plain", "iga"),
 }
-# Learning rates tried, for networks of ReLUs and for the others.
-_RATES: dict[OptimizerKind, tuple[tuple[float, float], tuple[float, float]]] = {
-    "adam": ((5e-3, 1e-2), (1e-3, 3e-3)),
-    "muon": ((2e-2, 4e-2), (3e-3, 6e-3)),
+# Learning rates tried, for ReLUs, for ReLUs behind an encoding, and for the others.
+_Rates = tuple[float, float]
+_RATES: dict[OptimizerKind, tuple[_Rates, _Rates, _Rates]] = {
+    "adam": ((5e-3, 1e-2), (5e-3, 1e-2), (1e-3, 3e-3)),
+    "muon": ((4e-2, 8e-2), (2e-2, 4e-2), (3e-3, 6e-3)),
 }
 COLUMNS = (
     *("network", "variant", "rate", "PSNR", "gain (in how many cases)", "best PSNR", "SSIM", "MS-SSIM", "LPIPS"),
@@ -86,7 +87,7 @@ class Images(Photographs):
         """Learning rates to try. FR also gets a far smaller one: its many bases multiply every step."""
         if self.paper_rates and optimizer == "adam":
             return (paper.photograph_rate(network, variant),)
-        rates = _RATES[optimizer][network not in ("relu", "pe")]
+        rates = _RATES[optimizer][("relu", "pe").index(network) if network in ("relu", "pe") else 2]
         return (rates[0] / 5, *rates) if variant == "fr" else rates
 
     def config_of(self, network: NetworkKind, variant: Variant, optimizer: OptimizerKind) -> ImageConfig:

@@ -22,6 +22,16 @@ OptimizerKind = Literal["adam", "muon"]
 AnyOptimizer = Literal["adam", "muon", "soap"]
 
 
+def optimizer_settings(kind: AnyOptimizer, network: NetworkKind, lr: float | None = None) -> OptimizerConfig:
+    """The settings of an optimiser: where it is not Muon that is before a first layer, those before Adam took that.
+
+    They decide nothing there, and records of before are found.
+    """
+    if kind == "muon" and network != "pe":
+        return OptimizerConfig(kind, lr)
+    return OptimizerConfig(kind, lr, adam_lr=1e-3, first_layer="muon")
+
+
 def train_photograph(config: ImageConfig) -> Outcome:
     """Train once; PSNR along the training."""
     return outcome_of(whole(load_image_task(config).trainer().train()))
@@ -87,7 +97,7 @@ class Photographs(Study):
             steps_per_log=10,
             steps_per_eval=max(self.max_num_iterations // self.curve_points, 1),
             network=replace(paper.network, hidden_dim=self.hidden_dim),
-            optimizer=OptimizerConfig(optimizer),
+            optimizer=optimizer_settings(optimizer, network),
             machine=MachineConfig(device_type=self.device),
         )
 

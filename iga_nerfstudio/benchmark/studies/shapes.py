@@ -11,12 +11,12 @@ import tyro
 
 from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.paper import NAMES, Network, sizes
-from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind
+from iga_nerfstudio.benchmark.studies.photographs import OptimizerKind, optimizer_settings
 from iga_nerfstudio.benchmark.study import Figures, Study, Train
 from iga_nerfstudio.benchmark.sweep import Outcome, Training, whole
 from iga_nerfstudio.benchmark.tables import by_optimizer, differences, gain, gains_rows, grouped, number, spread, those
 from iga_nerfstudio.devices import default_device
-from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig
+from iga_nerfstudio.tasks.config import MachineConfig, ScheduleConfig
 from iga_nerfstudio.tasks.config_files import read_preset
 from iga_nerfstudio.tasks.sdf import SDFConfig, load_shape_task
 from iga_nerfstudio.tasks.task import fit
@@ -72,9 +72,10 @@ class Shapes(Study):
         """The settings of a training but for mesh and seed."""
         config = read_preset(f"shape_{network}", SDFConfig)
         if optimizer == "muon":
-            config = replace(config, optimizer=OptimizerConfig("muon"), schedule=ScheduleConfig())
-        elif not adjusted:
-            config = replace(config, optimizer=OptimizerConfig("adam", paper.SHAPE_RATES[network]))
+            config = replace(config, optimizer=optimizer_settings("muon", network), schedule=ScheduleConfig())
+        else:
+            rate = config.optimizer.lr if adjusted else paper.SHAPE_RATES[network]
+            config = replace(config, optimizer=optimizer_settings("adam", network, rate))
         config = replace(
             config,
             grouping=self.grouping,
