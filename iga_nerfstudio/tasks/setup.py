@@ -15,7 +15,7 @@ from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.settings import AdjustmentSettings, Representative
 from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
-from iga_nerfstudio.tasks.optimizers import balance_rule, learning_rate, momentum
+from iga_nerfstudio.tasks.optimizers import adam_learning_rate, balance_rule, learning_rate, momentum
 from iga_nerfstudio.tasks.samples import Batches, FullBatch
 
 AnyGrouping = TypeVar("AnyGrouping", bound=Grouping)
@@ -182,6 +182,7 @@ def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjus
     optimizer = replace(
         config.optimizer,
         lr=learning_rate(config.optimizer, config.network),
+        adam_lr=adam_learning_rate(config.optimizer, config.network),
         momentum=None if config.optimizer.kind in ("adam", "soap") else momentum(config.optimizer),
     )
     adjustment = config.adjustment

@@ -22,6 +22,7 @@ from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import SignalConfig
+from iga_nerfstudio.tasks.optimizers import adam_learning_rate
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, as_array
 from iga_nerfstudio.tasks.setup import PAPER_GROUPS, chunk_size, grouped, require_groups
 from iga_nerfstudio.tasks.step import decode
@@ -54,6 +55,15 @@ def _axis_scale(config: SignalConfig, num_samples: int) -> float:
     return config.axis_scale
 
 
+def _with_adam_rate(config: SignalConfig, axis_scale: float) -> SignalConfig:
+    """Settings with Adam's rate under Muon: on a longer axis a step of the first weights changes phases by more."""
+    optimizer = config.optimizer
+    if optimizer.adam_lr is not None:
+        return config
+    rate = adam_learning_rate(optimizer, config.network) / max(axis_scale, 1.0)
+    return replace(config, optimizer=replace(optimizer, adam_lr=rate))
+
+
 class SignalTask(Task[SignalConfig]):
     """A signal to fit.
 
@@ -80,6 +90,7 @@ class SignalTask(Task[SignalConfig]):
         self.grouping = grouped(lambda: Intervals(len(self.truth), size), "--interval-size")
         require_groups(config, self.grouping.num_groups(len(self.truth)), "--interval-size")
         self.axis_scale = _axis_scale(config, len(self.truth))
+        self.config = _with_adam_rate(config, self.axis_scale)
         self._grid = Grid([torch.from_numpy((self.axis_scale * waveform.x).astype(np.float32)).to(self.device)])
         self.batches = FullBatch(GridSamples(self._grid, (self.truth / self.scale).float()), self.grouping)
         self._frequencies = frequencies or tuple(

@@ -79,7 +79,9 @@ class TestShapes:
             assert config.adjustment.enabled == adjusted
         # The last of them, SIREN's: the preset.
         preset = read_preset("shape_siren", SDFConfig)
-        assert replace(config, machine=preset.machine, steps_per_log=None) == preset
+        assert (config.optimizer.kind, config.optimizer.lr) == (preset.optimizer.kind, preset.optimizer.lr)
+        same = {"machine": preset.machine, "optimizer": preset.optimizer, "steps_per_log": None}
+        assert replace(config, **same) == preset
         muon = full.config("relu", "muon", True)
         assert (muon.optimizer.kind, muon.optimizer.lr, muon.schedule.kind) == ("muon", None, "cosine")
 

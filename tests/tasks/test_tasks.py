@@ -241,6 +241,16 @@ def test_intervals_follow_the_length(samples: int, size: int) -> None:
     assert task.batches.num_groups <= 384
 
 
+@pytest.mark.parametrize(("given", "rate"), [({}, 1.2e-2 / 4), ({"adam_lr": 2e-3}, 2e-3), ({"kind": "adam"}, 1e-3)])
+def test_the_first_weights_step_as_little_as_the_axis_is_long(given: dict[str, Any], rate: float) -> None:
+    wave = waveform_of(np.sin(np.arange(4 * 3072)))
+    config = SignalConfig(
+        **SMALL | {"network": NetworkConfig("siren", hidden_dim=8)}, optimizer=OptimizerConfig(**given)
+    )
+    groups = SignalTask(config, wave).trainer().optimizer.param_groups
+    assert [group["lr"] for group in groups if "betas" in group] == [rate]
+
+
 @pytest.mark.parametrize(
     ("settings", "option"),
     [({}, "group-size"), ({"group_size": 9}, "group-size"), ({"groups_per_batch": 3}, "groups-")],
