@@ -11,10 +11,12 @@ from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, Va
 from iga_nerfstudio.benchmark.study import Figures
 from iga_nerfstudio.benchmark.tables import gains_rows
 from iga_nerfstudio.devices import default_device
+from iga_nerfstudio.tasks.config import OptimizerConfig
 
 # iga-image's default under Muon, and the same without the adjustment.
 DEFAULT, DEFAULT_PLAIN = "default", "plain, cosine"
 HALF, FIFTH, PATCHES = "default, half", "default, a fifth", "patches"
+ALL_MUON = "default, all layers by Muon"
 _AXES = {"grouping": "axes"}
 
 
@@ -47,6 +49,13 @@ class Balance(Variants):
         ),
         # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
         HALF: Variant("the same in half of the steps", automatic=True, schedule="cosine", length=0.5, task=_AXES),
+        # Of networks behind an encoding nothing else than the default.
+        ALL_MUON: Variant(
+            "the same, Muon steps all matrices, and Adam the biases at a rate of 1e-3",
+            automatic=True,
+            schedule="cosine",
+            task=_AXES | {"optimizer": OptimizerConfig("muon", adam_lr=1e-3, first_layer="muon")},
+        ),
         FIFTH: Variant("the same in a fifth of the steps", automatic=True, schedule="cosine", length=0.2, task=_AXES),
     }
     judged: ClassVar[tuple[Judged, ...]] = (
@@ -58,6 +67,7 @@ class Balance(Variants):
         ("muon", DEFAULT_PLAIN),
         ("muon", PATCHES),
         ("muon", DEFAULT),
+        ("muon", ALL_MUON),
         ("muon", HALF),
         ("muon", FIFTH),
         ("soap", DEFAULT_PLAIN),
@@ -71,6 +81,7 @@ class Balance(Variants):
         (("muon", DEFAULT), ("muon", DEFAULT_PLAIN)),
         (("muon", DEFAULT), ("muon", PATCHES)),
         (("muon", DEFAULT), ("adam", "paper")),
+        (("muon", DEFAULT), ("muon", ALL_MUON)),
         (("muon", HALF), ("muon", DEFAULT_PLAIN)),
         (("muon", FIFTH), ("adam", "plain")),
         (("muon", FIFTH), ("adam", "paper")),
