@@ -15,9 +15,16 @@ from iga_nerfstudio.tasks.config import OptimizerConfig
 
 # iga-image's default under Muon, and the same without the adjustment.
 DEFAULT, DEFAULT_PLAIN = "default", "plain, cosine"
-HALF, FIFTH, PATCHES = "default, half", "default, a fifth", "patches"
-ALL_MUON = "default, all layers by Muon"
+HALF, FIFTH, TENTH = "default, half", "default, a fifth", "default, a tenth"
+PATCHES, ALL_MUON = "patches", "default, all layers by Muon"
 _AXES = {"grouping": "axes"}
+
+
+def _short(share: str, length: float) -> Variant:
+    # Muon's own momentum is of 20 steps, too many of so few.
+    task = _AXES | {"optimizer": OptimizerConfig("muon", momentum=0.9)}
+    meaning = f"the default in {share} of the steps, by a momentum of 0.9"
+    return Variant(meaning, automatic=True, schedule="cosine", length=length, task=task)
 
 
 @dataclass(frozen=True)
@@ -48,15 +55,16 @@ class Balance(Variants):
             task=_AXES,
         ),
         # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
-        HALF: Variant("the same in half of the steps", automatic=True, schedule="cosine", length=0.5, task=_AXES),
+        HALF: Variant("the default in half of the steps", automatic=True, schedule="cosine", length=0.5, task=_AXES),
         # Of networks behind an encoding nothing else than the default.
         ALL_MUON: Variant(
-            "the same, Muon steps all matrices, and Adam the biases at a rate of 1e-3",
+            "the default, but Muon steps all matrices, and Adam the biases at a rate of 1e-3",
             automatic=True,
             schedule="cosine",
             task=_AXES | {"optimizer": OptimizerConfig("muon", adam_lr=1e-3, first_layer="muon")},
         ),
-        FIFTH: Variant("the same in a fifth of the steps", automatic=True, schedule="cosine", length=0.2, task=_AXES),
+        FIFTH: _short("a fifth", 0.2),
+        TENTH: _short("a tenth", 0.1),
     }
     judged: ClassVar[tuple[Judged, ...]] = (
         ("adam", "plain"),
@@ -70,6 +78,7 @@ class Balance(Variants):
         ("muon", ALL_MUON),
         ("muon", HALF),
         ("muon", FIFTH),
+        ("muon", TENTH),
         ("soap", DEFAULT_PLAIN),
         ("soap", DEFAULT),
     )
@@ -83,6 +92,7 @@ class Balance(Variants):
         (("muon", DEFAULT), ("adam", "paper")),
         (("muon", DEFAULT), ("muon", ALL_MUON)),
         (("muon", HALF), ("muon", DEFAULT_PLAIN)),
+        (("muon", TENTH), ("adam", "plain")),
         (("muon", FIFTH), ("adam", "plain")),
         (("muon", FIFTH), ("adam", "paper")),
         (("soap", DEFAULT_PLAIN), ("muon", DEFAULT_PLAIN)),

@@ -21,7 +21,7 @@ from iga_nerfstudio.tasks.image import load_image_task
 # The rate at which all variants are compared.
 RATES: dict[AnyOptimizer, dict[Network, float]] = {
     "adam": {"relu": 5e-3, "pe": 5e-3, "siren": 2e-3},
-    "muon": {"relu": 8e-2, "pe": 2e-2, "siren": 6e-3},
+    "muon": {"relu": 8e-2, "pe": 4e-2, "siren": 6e-3},
     "soap": {"relu": 2e-2, "pe": 2e-2, "siren": 3e-3},
 }
 PLAIN = {"enabled": False}
