@@ -171,7 +171,7 @@ class TestGrouping:
         text = Grouping.section(figures, "grouping")
         assert "- Muon, axes against Muon, patches: pe +2.50 ± 0.00 (4 of 4) dB." in text
         assert "- Muon, patches, before against Muon, patches: pe -1.00 ± 0.00 (0 of 4) dB." in text
-        assert "| pe | Muon, axes | 0.02 | 23.50 ± 0.00 |" in text
+        assert "| pe | Muon, axes | 0.04 | 23.50 ± 0.00 |" in text
         Grouping.draw(figures, tmp_path / "grouping")
         assert (tmp_path / "grouping_curves.png").stat().st_size > 5_000
 
@@ -190,7 +190,7 @@ class TestKodak:
         figures["step_costs"] = [cost | {"cost": costs.get(cost["variant"], 1.5)} for cost in figures["step_costs"]]
         text = Kodak.section(figures, "kodak")
         whole = "16.00 ± 0.00 | 0.6000 ± 0.0000 | 0.3000 ± 0.0000"
-        assert f"| pe | Muon, axes | 0.02 | {whole} | 2.00 | 13.00 | 0.3000 | 0.6000 |" in text
+        assert f"| pe | Muon, axes | 0.04 | {whole} | 2.00 | 13.00 | 0.3000 | 0.6000 |" in text
         assert f"| pe | Muon, plain | 0.02 | {whole} | 1.00 | 16.00 | 0.6000 | 0.3000 |" in text
         assert "- Muon, axes against Muon, plain: pe +0.00 ± 0.00 (0 of 4) dB." in text
         Kodak.draw(figures, tmp_path / "kodak")
