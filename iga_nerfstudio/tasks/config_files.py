@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 from cattrs import Converter, transform_error
@@ -76,7 +76,7 @@ def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
     """
     path = folder / CONFIG_FILE
     try:
-        return from_yaml(path.read_bytes(), str(path), kind, earlier_values(kind))
+        return from_yaml(path.read_bytes(), str(path), kind, as_run=True)
     except OSError as error:
         raise ValueError(
             f"{folder} holds no run to continue: its {CONFIG_FILE} cannot be read ({error.strerror}). Give --load-dir "
@@ -84,14 +84,14 @@ def read_run(folder: Path, kind: type[AnyTask]) -> AnyTask:
         ) from error
 
 
-def from_yaml(text: str | bytes, name: str, kind: type[AnyTask], instead: Mapping[str, Any] | None = None) -> AnyTask:
+def from_yaml(text: str | bytes, name: str, kind: type[AnyTask], as_run: bool = False) -> AnyTask:
     """Settings from YAML.
 
     Args:
         text: A mapping of options, nested as on the command line, with underscores; bytes in UTF-8 or UTF-16.
         name: What to call it in messages.
         kind: The task's settings.
-        instead: What takes the place of defaults.
+        as_run: Whether what is not named is as it was before there was a choice, not what is the default today.
 
     Raises:
         ValueError: If it is no YAML mapping, or names or values do not fit.
@@ -106,10 +106,21 @@ def from_yaml(text: str | bytes, name: str, kind: type[AnyTask], instead: Mappin
     if task is not None and task != kind.task:
         raise ValueError(f"{name} holds settings of {task}, not of {kind.task}. Use it with {task}.")
     try:
-        return _CONVERTER.structure({**(instead or {}), **content}, kind)
+        return _CONVERTER.structure(_as_then(content, kind) if as_run else content, kind)
     except ClassValidationError as error:
         reasons = [reason.removesuffix(" @ $") for reason in transform_error(error, format_exception=_reason)]
         raise ValueError(f"{name}: {'; '.join(reasons).replace('$.', '')}.") from error
+
+
+def _as_then(content: Mapping[Any, Any], kind: type) -> dict[Any, Any]:
+    """Options of a run and of its sections, with those that came later as they were then."""
+    hints = get_type_hints(kind)
+    sections = {
+        name: _as_then(part, hints[name])
+        for name, part in content.items()
+        if isinstance(part, dict) and is_dataclass(hints.get(name))
+    }
+    return {**earlier_values(kind), **content, **sections}
 
 
 def to_yaml(config: TaskConfig) -> str:

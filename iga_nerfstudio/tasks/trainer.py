@@ -224,6 +224,11 @@ class Trainer:
             "record": {name: value for name, value in vars(self.record).items() if name != "interrupted"},
         }
 
+    def _given_rate(self, group: dict[str, Any]) -> float | None:
+        """The learning rate that the settings give for a parameter group, if they do."""
+        settings = self.config.optimizer
+        return settings.adam_lr if settings.kind == "muon" and "betas" in group else settings.lr
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up the state of an earlier session.
 
@@ -246,9 +251,13 @@ class Trainer:
             ) from error
         self._saved_at = self.record.steps
         self.schedule.last_epoch = state["schedule"]["last_epoch"]
+        # Of no setting: what the run began with, whatever suits its network today.
+        groups = self.optimizer.param_groups
+        self.schedule.base_lrs = [
+            group["initial_lr"] if self._given_rate(group) is None else base
+            for group, base in zip(groups, self.schedule.base_lrs, strict=True)
+        ]
         # Recomputed rather than restored, so that a longer --max-num-iterations has its own schedule.
-        for group, base, factor in zip(
-            self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
-        ):
+        for group, base, factor in zip(groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True):
             group["lr"] = base * factor(self.schedule.last_epoch)
         self.schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,17 @@ def test_what_is_written_is_what_is_read(config: TaskConfig) -> None:
 
 def test_a_run_from_before_a_setting_keeps_what_was_done_then(tmp_path: Path) -> None:
     written = to_yaml(SDFConfig(max_num_iterations=7))
-    assert written.count("grouping: nearby\n") == 1
-    (tmp_path / "config.yml").write_text(written.replace("grouping: nearby\n", ""))
+    later = ["grouping: nearby\n", "  first_layer: adam\n"]
+    assert [written.count(line) for line in later] == [1, 1]
+    without = reduce(lambda text, line: text.replace(line, ""), later, written)
+    (tmp_path / "config.yml").write_text(without)
     run = read_run(tmp_path, SDFConfig)
-    assert (run.grouping, run.max_num_iterations) == ("rows", 7)
+    assert (run.grouping, run.optimizer.first_layer, run.max_num_iterations) == ("rows", "muon", 7)
+    assert run.adjustment == SDFConfig().adjustment
     (tmp_path / "config.yml").write_text(written)
-    assert read_run(tmp_path, SDFConfig).grouping == "nearby"
+    assert read_run(tmp_path, SDFConfig) == SDFConfig(max_num_iterations=7)
+    # Presets and new runs have the defaults of today.
+    assert from_yaml(without, "preset", SDFConfig) == SDFConfig(max_num_iterations=7)
     assert all(read_preset(f"shape_{network}", SDFConfig).grouping == "rows" for network in ("relu", "pe", "siren"))
 
 

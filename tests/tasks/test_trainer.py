@@ -16,6 +16,7 @@ import torch
 from iga_nerfstudio.adjustment import AxesAdjuster
 from iga_nerfstudio.divergence import TrainingDiverged
 from iga_nerfstudio.networks import NetworkConfig, build_network
+from iga_nerfstudio.tasks import optimizers as optimizers_module
 from iga_nerfstudio.tasks import setup as run_setup
 from iga_nerfstudio.tasks.checkpoints import Checkpoints
 from iga_nerfstudio.tasks.config import MachineConfig, OptimizerConfig, ScheduleConfig, TaskAdjustmentConfig
@@ -81,6 +82,27 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert second.record.history["train/loss"] == whole.record.history["train/loss"]
     assert second.best.metrics == whole.best.metrics or second.best.step in (7, whole.best.step)
     assert second.adjuster.diagnostics.unadjusted == whole.adjuster.diagnostics.unadjusted
+
+
+@pytest.mark.parametrize(
+    ("given", "rates"),
+    [({}, [4e-2, 1e-3]), ({"lr": 1e-2}, [1e-2, 1e-3]), ({"adam_lr": 5e-3}, [4e-2, 5e-3])],
+)
+def test_a_resumed_run_has_the_rates_that_it_began_with_or_that_are_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, float], rates: list[float]
+) -> None:
+    settings = config(schedule=ScheduleConfig("constant"), optimizer=OptimizerConfig("muon"))
+    checkpoints = Checkpoints(tmp_path)
+    ImageTask(settings, picture()).trainer(checkpoints).train()
+    monkeypatch.setitem(optimizers_module._RATES, "muon", (0.3, 0.3, 0.3))  # what a later version might have
+    monkeypatch.setattr(optimizers_module, "_ADAM_RATES", (0.3, 0.3, 0.3))
+    longer = replace(settings, max_num_iterations=30, optimizer=replace(settings.optimizer, **given))
+    trainer = ImageTask(longer, picture()).trainer(checkpoints)
+    assert [group["lr"] for group in trainer.optimizer.param_groups] != rates
+    trainer.load_state_dict(checkpoints.load_latest())
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == rates
+    trainer.step()
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == rates
 
 
 @pytest.mark.parametrize("changes", [{"enabled": False}, {"end": 0}])
