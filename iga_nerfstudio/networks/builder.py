@@ -95,7 +95,8 @@ def _validate(config: NetworkConfig, in_dim: int, out_dim: int) -> None:
         )
 
 
-def _setting(config: NetworkConfig, name: str) -> float:
+def setting(config: NetworkConfig, name: str) -> float:
+    """A number of a network's settings, or its source's default."""
     given = getattr(config, name)
     return _DEFAULTS[config.kind][name] if given is None else given
 
@@ -123,7 +124,7 @@ def _linear(config: NetworkConfig, in_dim: int, out_dim: int, first: bool) -> nn
     reparameterisation = config.fourier_reparameterisation
     if reparameterisation.enabled and not first:
         alpha = _FR_ALPHA[config.kind] if reparameterisation.alpha is None else reparameterisation.alpha
-        gain = 1 / _setting(config, "omega") if config.kind == "siren" else 1.0
+        gain = 1 / setting(config, "omega") if config.kind == "siren" else 1.0
         return FourierReparameterisedLinear(
             in_dim,
             out_dim,
@@ -142,7 +143,7 @@ def _linear(config: NetworkConfig, in_dim: int, out_dim: int, first: bool) -> nn
 
 def _draw_for_sines(config: NetworkConfig, linear: nn.Linear, first: bool) -> None:
     """SIREN's initialisation and its variants: activations keep their distribution through the layers."""
-    omega = _setting(config, "omega") * (_setting(config, "omega_wavelet") if config.kind == "wire_finer" else 1.0)
+    omega = setting(config, "omega") * (setting(config, "omega_wavelet") if config.kind == "wire_finer" else 1.0)
     bound = 1 / linear.in_features if first else math.sqrt(_SINE_GAIN[config.kind] / linear.in_features) / omega
     nn.init.uniform_(linear.weight, -bound, bound)
     first_bias = config.first_bias if config.first_bias is not None else _DEFAULTS[config.kind].get("first_bias")
@@ -152,20 +153,20 @@ def _draw_for_sines(config: NetworkConfig, linear: nn.Linear, first: bool) -> No
 
 def _activation(config: NetworkConfig) -> nn.Module:
     if config.kind == "siren":
-        return Sine(_setting(config, "omega"))
+        return Sine(setting(config, "omega"))
     if config.kind == "finer":
-        return Finer(_setting(config, "omega"))
+        return Finer(setting(config, "omega"))
     if config.kind == "gauss":
-        return Gauss(_setting(config, "scale"))
+        return Gauss(setting(config, "scale"))
     if config.kind == "wire":
-        return RealGabor(_setting(config, "omega_wavelet"), _setting(config, "scale"))
+        return RealGabor(setting(config, "omega_wavelet"), setting(config, "scale"))
     if config.kind == "complex_wire":
-        return ComplexGabor(_setting(config, "omega_wavelet"), _setting(config, "scale"))
+        return ComplexGabor(setting(config, "omega_wavelet"), setting(config, "scale"))
     if config.kind == "gauss_finer":
-        return nn.Sequential(Finer(_setting(config, "omega")), Gauss(_setting(config, "scale")))
+        return nn.Sequential(Finer(setting(config, "omega")), Gauss(setting(config, "scale")))
     if config.kind == "wire_finer":
-        wavelet = RealGabor(_setting(config, "omega_wavelet"), _setting(config, "scale"))
-        return nn.Sequential(Finer(_setting(config, "omega")), wavelet)
+        wavelet = RealGabor(setting(config, "omega_wavelet"), setting(config, "scale"))
+        return nn.Sequential(Finer(setting(config, "omega")), wavelet)
     return nn.ReLU()
 
 

@@ -209,7 +209,7 @@ class SignalConfig(TaskConfig):
     task: ClassVar[str] = "iga-signal"
     fitted: ClassVar[tuple[str, ...]] = (
         *("signal", "frequencies", "amplitudes", "phases", "num_samples"),
-        *("channel", "column", "start", "duration", "normalise", "axis_scale"),
+        *("channel", "column", "start", "duration", "normalise", "axis_scale", "axis_by"),
     )
 
     data: Path | None = None
@@ -239,7 +239,11 @@ class SignalConfig(TaskConfig):
     that they form about the 384 groups of the paper's images."""
     axis_scale: float | None = None
     """The network sees the signal on [-axis_scale, axis_scale]: the longer, the faster it can vary. If not given, 1,
-    but for SIREN one for every 3,072 samples, which is what its authors took for sound: 100 for seven seconds."""
+    but for SIREN, except on the paper's signals, what axis_by says."""
+    axis_by: Literal["spectrum", "length"] = field(default="spectrum", metadata={"earlier": "length"})
+    """What SIREN's axis follows: the signal's spectrum, so that the first layer begins with frequencies up to half of
+    that below which 90 % of the energy lies; or its length, 1 for every 3,072 samples, which is what SIREN's authors
+    took for sound: 100 for seven seconds."""
     network: NetworkConfig = field(default_factory=lambda: NetworkConfig("siren", hidden_layers=4))
     """The coordinate network."""
     adjustment: TaskAdjustmentConfig = field(

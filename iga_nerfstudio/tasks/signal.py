@@ -18,9 +18,10 @@ from iga_nerfstudio.data.sounds import SOUND_ENDINGS, write_wav
 from iga_nerfstudio.data.tables import write_table
 from iga_nerfstudio.data.waveforms import Waveform, read_waveform, waveform_of
 from iga_nerfstudio.evaluation.figures import signal_figure, signal_picture
-from iga_nerfstudio.evaluation.spectra import dominant_frequencies, relative_dft_error
+from iga_nerfstudio.evaluation.spectra import bandwidth, dominant_frequencies, relative_dft_error
 from iga_nerfstudio.files import write_whole
 from iga_nerfstudio.networks import CoordinateMLP
+from iga_nerfstudio.networks.builder import setting
 from iga_nerfstudio.tasks.config import SignalConfig
 from iga_nerfstudio.tasks.optimizers import adam_learning_rate
 from iga_nerfstudio.tasks.samples import FullBatch, Grid, GridSamples, as_array
@@ -35,6 +36,8 @@ _REPORTED_FREQUENCIES = 6
 _PAPER_INTERVAL = 8
 # Samples for which a SIREN's axis is 1 longer, at both ends: 308,207 on [-100, 100] in its authors' code.
 _SAMPLES_PER_UNIT = PAPER_GROUPS * _PAPER_INTERVAL
+# By its spectrum the first layer's frequencies go up to half of that below which so much of its energy lies.
+_ENERGY_BELOW, _FIRST_FREQUENCIES = 0.9, 0.5
 # Settings that choose a part of a file, and those that make up a function.
 _OF_FILES = ("channel", "column", "start", "duration")
 _OF_SINES = ("amplitudes", "phases")
@@ -46,13 +49,20 @@ def automatic_interval_size(num_samples: int) -> int:
     return min(max(_PAPER_INTERVAL, round(num_samples / PAPER_GROUPS)), num_samples)
 
 
-def _axis_scale(config: SignalConfig, num_samples: int) -> float:
-    if config.axis_scale is None:
-        # Other networks cannot take it: encodings repeat themselves beyond [-1, 1].
-        return max(num_samples / _SAMPLES_PER_UNIT, 1.0) if config.network.kind == "siren" else 1.0
-    if not 0 < config.axis_scale < math.inf:
-        raise ValueError(f"axis_scale must be positive, got {config.axis_scale}.")
-    return config.axis_scale
+def _axis_scale(config: SignalConfig, truth: Tensor) -> float:
+    if config.axis_scale is not None:
+        if not 0 < config.axis_scale < math.inf:
+            raise ValueError(f"axis_scale must be positive, got {config.axis_scale}.")
+        return config.axis_scale
+    # Other networks cannot take it: encodings repeat themselves beyond [-1, 1].
+    if config.network.kind != "siren":
+        return 1.0
+    if config.axis_by == "length":
+        return max(len(truth) / _SAMPLES_PER_UNIT, 1.0)
+    if config.signal is not None:
+        return 1.0
+    highest = math.pi * bandwidth(truth, _ENERGY_BELOW)  # per unit of [-1, 1]
+    return max(_FIRST_FREQUENCIES * highest / setting(config.network, "omega"), 1.0)
 
 
 def _with_adam_rate(config: SignalConfig, axis_scale: float) -> SignalConfig:
@@ -89,7 +99,7 @@ class SignalTask(Task[SignalConfig]):
         size = config.interval_size or automatic_interval_size(len(self.truth))
         self.grouping = grouped(lambda: Intervals(len(self.truth), size), "--interval-size")
         require_groups(config, self.grouping.num_groups(len(self.truth)), "--interval-size")
-        self.axis_scale = _axis_scale(config, len(self.truth))
+        self.axis_scale = _axis_scale(config, self.truth)
         self.config = _with_adam_rate(config, self.axis_scale)
         self._grid = Grid([torch.from_numpy((self.axis_scale * waveform.x).astype(np.float32)).to(self.device)])
         self.batches = FullBatch(GridSamples(self._grid, (self.truth / self.scale).float()), self.grouping)

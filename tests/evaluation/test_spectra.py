@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iga_nerfstudio.evaluation import spectra as spectra_module
-from iga_nerfstudio.evaluation.spectra import dominant_frequencies, log_spectrum, radial_energy, relative_dft_error
+from iga_nerfstudio.evaluation.spectra import (
+    bandwidth,
+    dominant_frequencies,
+    log_spectrum,
+    radial_energy,
+    relative_dft_error,
+)
 
 RATE = 200.0
 TIMES = torch.arange(400, dtype=torch.float64) / RATE  # two seconds: bins are 0.5 Hz apart
@@ -147,6 +153,16 @@ def test_a_diverged_prediction_shows():
 def test_gradients_are_not_needed():
     truth = sine(5)
     assert relative_dft_error((0.5 * truth).requires_grad_(), truth, [5], RATE)[5] == pytest.approx(0.5)
+
+
+def test_bandwidth_is_where_that_share_of_the_energy_ends():
+    # Cycles per two seconds; a window of Hann spreads each over three bins.
+    truth = torch.stack([sine(20) + 4.0, 0.3 * sine(60)], 1)  # 92 % and 8 % of the energy
+    assert [bandwidth(truth, share) for share in (0.5, 0.9, 0.95, 0.99)] == pytest.approx([40, 41, 120, 121], abs=1)
+    assert bandwidth(truth.float() * 1e-20, 0.95) == bandwidth(truth, 0.95)
+    assert bandwidth(torch.linspace(0, 1, 400)[:, None], 0.9) <= 2  # ends that differ are no detail
+    for constant in (torch.zeros(5, 1), torch.full((2, 2), 0.7)):
+        assert bandwidth(constant, 0.9) <= 1
 
 
 def test_dominant_frequencies_are_the_strongest_ascending():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,14 +242,33 @@ def test_intervals_follow_the_length(samples: int, size: int) -> None:
     assert task.batches.num_groups <= 384
 
 
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({}, math.pi * 120 / 60),
+        ({"network": NetworkConfig("siren", omega=10.0)}, math.pi * 120 / 20),
+        ({"axis_by": "length"}, 4096 / 3072),
+        ({"axis_scale": 3.0}, 3.0),
+        ({"network": NetworkConfig("pe")}, 1.0),
+    ],
+)
+def test_the_axis_is_as_long_as_the_spectrum_is_wide(settings: dict[str, Any], scale: float) -> None:
+    config = replace(SignalConfig(frequencies=(60.0,), num_samples=4096), **settings)
+    assert load_signal_task(config).axis_scale == pytest.approx(scale, rel=0.02)  # 60 per unit: 120 on [-1, 1]
+
+
+def test_an_axis_is_no_shorter_than_1_and_that_of_the_paper_s_signals_is_1() -> None:
+    for values in (np.zeros(4096), np.linspace(0, 1, 4096)):
+        assert SignalTask(SignalConfig(), waveform_of(values)).axis_scale == 1.0
+    assert load_signal_task(SignalConfig(signal="experiment2")).axis_scale == 1.0
+
+
 @pytest.mark.parametrize(("given", "rate"), [({}, 1.2e-2 / 4), ({"adam_lr": 2e-3}, 2e-3), ({"kind": "adam"}, 1e-3)])
 def test_the_first_weights_step_as_little_as_the_axis_is_long(given: dict[str, Any], rate: float) -> None:
-    wave = waveform_of(np.sin(np.arange(4 * 3072)))
-    config = SignalConfig(
-        **SMALL | {"network": NetworkConfig("siren", hidden_dim=8)}, optimizer=OptimizerConfig(**given)
-    )
-    groups = SignalTask(config, wave).trainer().optimizer.param_groups
-    assert [group["lr"] for group in groups if "betas" in group] == [rate]
+    network = {"network": NetworkConfig("siren", hidden_dim=8)}
+    config = SignalConfig(**SMALL | network, axis_scale=4.0, optimizer=OptimizerConfig(**given))
+    task = SignalTask(config, waveform_of(np.sin(np.arange(640))))
+    assert [group["lr"] for group in task.trainer().optimizer.param_groups if "betas" in group] == [rate]
 
 
 @pytest.mark.parametrize(
