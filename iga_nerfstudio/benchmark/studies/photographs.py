@@ -25,8 +25,8 @@ AnyOptimizer = Literal["adam", "muon", "soap"]
 def optimizer_settings(kind: AnyOptimizer, network: NetworkKind, lr: float | None = None) -> OptimizerConfig:
     """The settings of an optimiser.
 
-    Where Adam's rate under Muon and the first layer's optimiser decide nothing, they are what they were before there was
-    a choice, so that trainings of then are found.
+    Where Adam's rate under Muon and the first layer's optimiser decide nothing, they are what they were before there
+    was a choice, so that trainings of then are found.
     """
     if kind == "muon" and network != "pe":
         return OptimizerConfig(kind, lr)
