@@ -96,16 +96,24 @@ def _validate(config: NetworkConfig, in_dim: int, out_dim: int) -> None:
 
 
 def setting(config: NetworkConfig, name: str) -> float:
-    """A number of a network's settings, or its source's default."""
+    """A frequency or width of a network's settings, or its source's default.
+
+    Raises:
+        ValueError: If it is not positive.
+    """
     given = getattr(config, name)
-    return _DEFAULTS[config.kind][name] if given is None else given
+    if given is None:
+        return _DEFAULTS[config.kind][name]
+    if not 0 < given < math.inf:
+        raise ValueError(f"The network's {name} must be positive, got {given}.")
+    return given
 
 
 def _encoding(config: NetworkConfig, in_dim: int) -> nn.Module:
     if config.kind == "pe":
-        return FrequencyEncoding(in_dim, config.octaves, config.octave_scale)
+        return FrequencyEncoding(in_dim, config.octaves, setting(config, "octave_scale"))
     if config.kind == "fourier":
-        return FourierFeatures(in_dim, config.num_features, config.feature_scale)
+        return FourierFeatures(in_dim, config.num_features, setting(config, "feature_scale"))
     return nn.Identity()
 
 
@@ -148,6 +156,8 @@ def _draw_for_sines(config: NetworkConfig, linear: nn.Linear, first: bool) -> No
     nn.init.uniform_(linear.weight, -bound, bound)
     first_bias = config.first_bias if config.first_bias is not None else _DEFAULTS[config.kind].get("first_bias")
     if first and first_bias is not None:
+        if not 0 <= first_bias < math.inf:
+            raise ValueError(f"The network's first_bias is a range, 0 or more; got {first_bias}.")
         nn.init.uniform_(linear.bias, -first_bias, first_bias)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -218,6 +219,32 @@ def test_encodings():
 def test_what_cannot_be_built_is_refused(config, message):
     with pytest.raises(ValueError, match=message):
         build_network(config, 2, 3)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("siren", "omega"),
+        ("finer", "omega"),
+        ("wire", "omega_wavelet"),
+        ("gauss", "scale"),
+        ("pe", "octave_scale"),
+        ("fourier", "feature_scale"),
+        ("wire_finer", "omega_wavelet"),
+        ("complex_wire", "scale"),
+    ],
+)
+def test_frequencies_and_widths_are_positive(kind: Any, name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"The network's {name} must be positive, got {value}"):
+        build_network(NetworkConfig(kind, 8, **{name: value}), 2, 1)
+
+
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_a_range_of_biases_is_none_below_0(value: float) -> None:
+    with pytest.raises(ValueError, match="first_bias is a range"):
+        build_network(NetworkConfig("finer", 8, first_bias=value), 2, 1)
+    build_network(NetworkConfig("finer", 8, first_bias=0.0), 2, 1)
 
 
 def test_bad_layers_are_refused():
