@@ -191,7 +191,7 @@ class TestKodak:
         text = Kodak.section(figures, "kodak")
         whole = "16.00 ± 0.00 | 0.6000 ± 0.0000 | 0.3000 ± 0.0000"
         assert f"| pe | Muon, axes | 0.04 | {whole} | 2.00 | 13.00 | 0.3000 | 0.6000 |" in text
-        assert f"| pe | Muon, plain | 0.02 | {whole} | 1.00 | 16.00 | 0.6000 | 0.3000 |" in text
+        assert f"| pe | Muon, plain | 0.04 | {whole} | 1.00 | 16.00 | 0.6000 | 0.3000 |" in text
         assert "- Muon, axes against Muon, plain: pe +0.00 ± 0.00 (0 of 4) dB." in text
         Kodak.draw(figures, tmp_path / "kodak")
         drawn = {path.name for path in tmp_path.glob("kodak_*.png")}
