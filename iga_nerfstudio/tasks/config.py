@@ -192,6 +192,9 @@ class SDFConfig(TaskConfig):
     """Passes over the grid, or as many random voxels; takes the place of max_num_iterations if given."""
     cache_dir: Path = Path("outputs/cache")
     """Folder of sampled meshes, so that each is sampled once."""
+    adjust_from: float | None = field(default=None, metadata={"earlier": 0.0})
+    """Share of the steps before the adjustment begins; if not given, 0, but 0.25 for ReLU networks under Muon, which
+    end lower where their first steps are adjusted."""
     mesh_scale: float = 1.0
     """Resolution of the extracted mesh, relative to the grid's."""
     mesh_format: Literal["ply", "obj", "glb", "stl"] = "ply"

@@ -24,7 +24,7 @@ from iga_nerfstudio.networks import CoordinateMLP
 from iga_nerfstudio.tasks.config import SDFConfig
 from iga_nerfstudio.tasks.report import as_picture
 from iga_nerfstudio.tasks.samples import Grid, GridSamples, RandomGroups, RandomPoints, to_numpy
-from iga_nerfstudio.tasks.setup import chunk_size, grouped, require_groups
+from iga_nerfstudio.tasks.setup import adjust_from, chunk_size, grouped, require_groups
 from iga_nerfstudio.tasks.step import decode, decode_chunks
 from iga_nerfstudio.tasks.task import Fit, Task, fit
 from iga_nerfstudio.tasks.trainer import Watcher
@@ -154,6 +154,10 @@ class ShapeTask(Task[SDFConfig]):
             f"The grid has {nx} x {ny} x {nz} voxels. The slice z = {place:.4g}, number {nz // 2 + 1} of {nz}, with x "
             f"to the right and y up; white is {white}."
         )
+
+    def resolved_settings(self) -> dict[str, Any]:
+        """When the adjustment begins."""
+        return {"adjust_from": adjust_from(self.config)}
 
     def write_results(self, network: CoordinateMLP, folder: Path) -> list[Path]:
         """``reconstruction.<format>`` and ``shape.png`` where there is a surface, ``slices.png``."""

@@ -14,7 +14,7 @@ from iga_nerfstudio.adjustment.settings import adjuster_of, arguments_of
 from iga_nerfstudio.devices import default_device, require_device
 from iga_nerfstudio.networks import CoordinateMLP, build_network
 from iga_nerfstudio.settings import AdjustmentSettings, Representative
-from iga_nerfstudio.tasks.config import MachineConfig, TaskConfig
+from iga_nerfstudio.tasks.config import MachineConfig, SDFConfig, TaskConfig
 from iga_nerfstudio.tasks.optimizers import adam_learning_rate, balance_rule, learning_rate, momentum
 from iga_nerfstudio.tasks.samples import Batches, FullBatch
 
@@ -169,6 +169,21 @@ def _filled_in(config: TaskConfig, end: int, power: float, representative: Repre
         power=power,
         representative=own.representative or representative,  # type: ignore[arg-type]
     )
+
+
+def adjust_from(config: TaskConfig) -> float:
+    """Share of a run's steps before the adjustment begins: the given one, or one that suits network and optimiser.
+
+    Raises:
+        ValueError: If it is no such share.
+    """
+    if not isinstance(config, SDFConfig):
+        return 0.0
+    if config.adjust_from is None:
+        return 0.25 if (config.network.kind, config.optimizer.kind) == ("relu", "muon") else 0.0
+    if not 0 <= config.adjust_from <= 1:
+        raise ValueError(f"The adjustment begins at a share of the run, 0 to 1, not adjust_from={config.adjust_from}.")
+    return config.adjust_from
 
 
 def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjuster) -> TaskConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from iga_nerfstudio.tasks.config import TaskConfig
 from iga_nerfstudio.tasks.optimizers import build_optimizer, build_schedule
 from iga_nerfstudio.tasks.samples import Batches
 from iga_nerfstudio.tasks.setup import (
+    adjust_from,
     build_adjuster,
     build_axes_adjuster,
     chunk_size,
@@ -104,6 +106,7 @@ class Trainer:
             self.adjuster = build_axes_adjuster(config, self.network, grouping)
         else:
             self.adjuster = build_adjuster(config, self.network, grouping, batches)
+        self._adjust_from = adjust_from(config) if self.adjuster.enabled else math.inf
         self.batches = batches
         self.best = Best()
         self.record = Record()
@@ -138,6 +141,9 @@ class Trainer:
         """Take one training step."""
         start = time.perf_counter()
         self.network.train()
+        adjusted = self.record.steps >= self._adjust_from * self.config.max_num_iterations
+        if adjusted != self.adjuster.enabled:
+            self.adjuster.reconfigure(enabled=adjusted)
         batch = self.batches.next()
         self.optimizer.zero_grad()
         prediction = accumulate_gradient(

@@ -235,6 +235,35 @@ def test_metrics_are_those_of_the_definition() -> None:
     assert metrics["psnr"] == pytest.approx(10 * np.log10(span**2 / error), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "adjusted"),
+    [
+        ({"network": NetworkConfig("relu", hidden_dim=8)}, 6),
+        ({"network": NetworkConfig("relu", hidden_dim=8), "optimizer": OptimizerConfig("adam")}, 8),
+        ({"network": NetworkConfig("relu", hidden_dim=8), "adjust_from": 0.0}, 8),
+        ({}, 8),
+        ({"adjust_from": 0.5}, 4),
+        ({"adjust_from": 1.0}, 0),
+        ({"adjust_from": 0.5, "adjustment": TaskAdjustmentConfig(enabled=False)}, 0),
+    ],
+)
+def test_a_shape_is_adjusted_from_where_it_gains(settings: dict[str, Any], adjusted: int) -> None:
+    config = replace(SDFConfig(**SMALL | {"max_num_iterations": 8}, group_size=8, groups_per_batch=16), **settings)
+    trainer = ShapeTask(config, *ball()).trainer()
+    seen = []
+    for _ in range(8):
+        trainer.step()
+        seen.append(trainer.adjuster.enabled)
+    assert seen == [False] * (8 - adjusted) + [True] * adjusted
+    assert trainer.adjuster.diagnostics.step == adjusted
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, math.nan])
+def test_an_adjustment_that_begins_outside_of_the_run_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="begins at a share of the run"):
+        ShapeTask(SDFConfig(**SMALL, group_size=8, groups_per_batch=16, adjust_from=share), *ball()).trainer()
+
+
 @pytest.mark.parametrize(("samples", "size"), [(64, 8), (2048, 8), (3072, 8), (308_207, 803)])
 def test_intervals_follow_the_length(samples: int, size: int) -> None:
     task = SignalTask(SignalConfig(**SMALL), waveform_of(np.sin(np.arange(samples))))

@@ -76,8 +76,10 @@ class Shapes(Study):
         else:
             rate = config.optimizer.lr if adjusted else paper.SHAPE_RATES[network]
             config = replace(config, optimizer=optimizer_settings("adam", network, rate))
+        begins = None if adjusted and (optimizer, network) == ("muon", "relu") else 0.0  # in others it decides nothing
         config = replace(
             config,
+            adjust_from=begins,
             grouping=self.grouping,
             resolution=self.resolution,
             group_size=self.group_size,
