@@ -80,7 +80,7 @@ class TestShapes:
         # The last of them, SIREN's: the preset.
         preset = read_preset("shape_siren", SDFConfig)
         assert (config.optimizer.kind, config.optimizer.lr) == (preset.optimizer.kind, preset.optimizer.lr)
-        same = {"machine": preset.machine, "optimizer": preset.optimizer, "steps_per_log": None}
+        same = {"machine": preset.machine, "optimizer": preset.optimizer, "steps_per_log": None, "adjust_from": None}
         assert replace(config, **same) == preset
         muon = full.config("relu", "muon", True)
         assert (muon.optimizer.kind, muon.optimizer.lr, muon.schedule.kind) == ("muon", None, "cosine")
