@@ -106,7 +106,8 @@ class Trainer:
             self.adjuster = build_axes_adjuster(config, self.network, grouping)
         else:
             self.adjuster = build_adjuster(config, self.network, grouping, batches)
-        self._adjust_from = adjust_from(config) if self.adjuster.enabled else math.inf
+        share = adjust_from(config) if self.adjuster.enabled else 0.0
+        self._first_adjusted = math.ceil(share * config.max_num_iterations)
         self.batches = batches
         self.best = Best()
         self.record = Record()
@@ -141,9 +142,11 @@ class Trainer:
         """Take one training step."""
         start = time.perf_counter()
         self.network.train()
-        adjusted = self.record.steps >= self._adjust_from * self.config.max_num_iterations
-        if adjusted != self.adjuster.enabled:
-            self.adjuster.reconfigure(enabled=adjusted)
+        # Never after that: whoever turns the adjuster off or on meanwhile is the last to say so.
+        if self.record.steps < self._first_adjusted:
+            self.adjuster.reconfigure(enabled=False)
+        elif self.record.steps == self._first_adjusted > 0:
+            self.adjuster.reconfigure(enabled=True)
         batch = self.batches.next()
         self.optimizer.zero_grad()
         prediction = accumulate_gradient(

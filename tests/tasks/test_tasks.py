@@ -258,6 +258,17 @@ def test_a_shape_is_adjusted_from_where_it_gains(settings: dict[str, Any], adjus
     assert trainer.adjuster.diagnostics.step == adjusted
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_an_adjuster_that_somebody_turns_off_stays_off(share: float) -> None:
+    config = SDFConfig(**SMALL | {"max_num_iterations": 8}, group_size=8, groups_per_batch=16, adjust_from=share)
+    trainer = ShapeTask(config, *ball()).trainer()
+    for _ in range(6):
+        trainer.step()
+    trainer.adjuster.reconfigure(enabled=False)
+    trainer.step()
+    assert not trainer.adjuster.enabled
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.5, math.nan])
 def test_an_adjustment_that_begins_outside_of_the_run_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="begins at a share of the run"):
