@@ -49,6 +49,24 @@ def whole_number(name: str, value: int, minimum: int) -> int:
     return number
 
 
+def positive(name: str, value: float) -> float:
+    """A positive, finite number.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What was passed.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: If it is zero, negative, infinite or not a number.
+    """
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive, got {value}.")
+    return value
+
+
 def positive_rate(name: str, value: float) -> float:
     """A learning rate: positive and finite.
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from itertools import compress
-from operator import not_
 from typing import Any
 
 import torch
@@ -49,10 +47,11 @@ class MuonWithAdam(Optimizer):
         eps: float = 1e-8,
         fewest_columns: int = 4,
     ) -> None:
-        parameters = list(params)
-        for_muon = [p.ndim == 2 and not p.is_complex() and p.shape[1] >= fewest_columns for p in parameters]
-        matrices = list(compress(parameters, for_muon))
-        others = list(compress(parameters, map(not_, for_muon)))
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
+        for p in params:
+            for_muon = p.ndim == 2 and not p.is_complex() and p.shape[1] >= fewest_columns
+            (matrices if for_muon else others).append(p)
         self._adam = Adam(others, lr=adam_lr, eps=eps) if others else None
         groups: list[dict[str, Any]] = [{"params": matrices, "lr": lr, "momentum": momentum}] if matrices else []
         if self._adam is not None:

@@ -8,6 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
+from iga_nerfstudio.arguments import positive
 from iga_nerfstudio.networks.activations import ComplexGabor, Finer, Gauss, RealGabor, Sine
 from iga_nerfstudio.networks.encoding import FourierFeatures, FrequencyEncoding
 from iga_nerfstudio.networks.layers import FourierReparameterisedLinear, PointwiseBatchNorm
@@ -102,11 +103,7 @@ def setting(config: NetworkConfig, name: str) -> float:
         ValueError: If it is not positive.
     """
     given = getattr(config, name)
-    if given is None:
-        return _DEFAULTS[config.kind][name]
-    if not 0 < given < math.inf:
-        raise ValueError(f"The network's {name} must be positive, got {given}.")
-    return given
+    return _DEFAULTS[config.kind][name] if given is None else positive(f"The network's {name}", given)
 
 
 def _encoding(config: NetworkConfig, in_dim: int) -> nn.Module:

@@ -12,6 +12,7 @@ from iga_nerfstudio.adjustment.transform import BalanceRule
 from iga_nerfstudio.arguments import positive_rate
 from iga_nerfstudio.muon import MuonWithAdam
 from iga_nerfstudio.networks import NetworkConfig
+from iga_nerfstudio.settings import NetworkKind
 from iga_nerfstudio.tasks.config import OptimizerConfig, ScheduleConfig
 
 # Rates that did best in trials: of networks of ReLUs, of the same behind an encoding, and of sines, Gaussians and
@@ -30,7 +31,7 @@ def learning_rate(config: OptimizerConfig, network: NetworkConfig) -> float:
     """The learning rate to start with: the given one, or one that suits optimiser and network."""
     if config.lr is not None:
         return config.lr
-    return _RATES[config.kind][_family(network)]
+    return _RATES[config.kind][rate_family(network.kind)]
 
 
 def adam_learning_rate(config: OptimizerConfig, network: NetworkConfig) -> float:
@@ -39,14 +40,14 @@ def adam_learning_rate(config: OptimizerConfig, network: NetworkConfig) -> float
         return config.adam_lr
     # Complex matrices are all Adam's.
     rates = _RATES["adam"] if network.kind == "complex_wire" else _ADAM_RATES
-    return rates[_family(network)]
+    return rates[rate_family(network.kind)]
 
 
-def _family(network: NetworkConfig) -> int:
-    """Which of the rates is a network's."""
-    if network.kind == "relu":
+def rate_family(kind: NetworkKind) -> int:
+    """Whose rates are a network's: 0 those of ReLUs, 1 of ReLUs behind an encoding, 2 of sines, Gaussians, wavelets."""
+    if kind == "relu":
         return 0
-    return 1 if network.kind in ("pe", "fourier") else 2
+    return 1 if kind in ("pe", "fourier") else 2
 
 
 def momentum(config: OptimizerConfig) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from iga_nerfstudio.adjustment import Intervals
+from iga_nerfstudio.arguments import positive
 from iga_nerfstudio.data.sines import PAPER_SIGNALS, paper_signal, sum_of_sines
 from iga_nerfstudio.data.sounds import SOUND_ENDINGS, write_wav
 from iga_nerfstudio.data.tables import write_table
@@ -51,9 +52,7 @@ def automatic_interval_size(num_samples: int) -> int:
 
 def _axis_scale(config: SignalConfig, truth: Tensor) -> float:
     if config.axis_scale is not None:
-        if not 0 < config.axis_scale < math.inf:
-            raise ValueError(f"axis_scale must be positive, got {config.axis_scale}.")
-        return config.axis_scale
+        return positive("axis_scale", config.axis_scale)
     # Other networks cannot take it: encodings repeat themselves beyond [-1, 1].
     if config.network.kind != "siren":
         return 1.0

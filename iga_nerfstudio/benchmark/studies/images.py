@@ -29,6 +29,7 @@ from iga_nerfstudio.devices import default_device
 from iga_nerfstudio.networks import FourierReparameterisation
 from iga_nerfstudio.networks.builder import NetworkKind
 from iga_nerfstudio.tasks.image import ImageConfig
+from iga_nerfstudio.tasks.optimizers import rate_family
 
 Variant = Literal["plain", "iga", "fr", "bn"]
 
@@ -41,7 +42,7 @@ NETWORKS: dict[NetworkKind, tuple[Variant, ...]] = {
     "wire_finer": ("plain", "iga"),
     "finer": ("plain", "iga"),
 }
-# Learning rates tried, for ReLUs, for ReLUs behind an encoding, and for the others.
+# Learning rates tried, by the family of networks.
 _Rates = tuple[float, float]
 _RATES: dict[OptimizerKind, tuple[_Rates, _Rates, _Rates]] = {
     "adam": ((5e-3, 1e-2), (5e-3, 1e-2), (1e-3, 3e-3)),
@@ -87,7 +88,7 @@ class Images(Photographs):
         """Learning rates to try. FR also gets a far smaller one: its many bases multiply every step."""
         if self.paper_rates and optimizer == "adam":
             return (paper.photograph_rate(network, variant),)
-        rates = _RATES[optimizer][("relu", "pe").index(network) if network in ("relu", "pe") else 2]
+        rates = _RATES[optimizer][rate_family(network)]
         return (rates[0] / 5, *rates) if variant == "fr" else rates
 
     def config_of(self, network: NetworkKind, variant: Variant, optimizer: OptimizerKind) -> ImageConfig:
