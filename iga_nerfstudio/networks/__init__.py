@@ -1,7 +1,7 @@
 """Coordinate networks."""
 
 from iga_nerfstudio.networks.activations import ComplexGabor, Finer, Gauss, RealGabor, Sine
-from iga_nerfstudio.networks.builder import CoordinateMLP, build_network
+from iga_nerfstudio.networks.builder import CoordinateMLP, begin_near, build_network
 from iga_nerfstudio.networks.encoding import FourierFeatures, FrequencyEncoding
 from iga_nerfstudio.networks.layers import FourierReparameterisedLinear, PointwiseBatchNorm
 from iga_nerfstudio.networks.nerf_mlp import NeRFMLP
@@ -21,5 +21,6 @@ __all__ = [
     "PointwiseBatchNorm",
     "RealGabor",
     "Sine",
+    "begin_near",
     "build_network",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ _DEFAULTS: dict[str, dict[str, float]] = {
 }
 # Amplitude of the Fourier bases where the paper gives one (images).
 _FR_ALPHA = {"relu": 0.001, "pe": 0.05, "fourier": 0.05, "siren": 0.004}
+# How far from the mean of the data a network's first output is, over what its weights as they are drawn make of it.
+_FIRST_SPREAD = 0.1
 # Networks whose weights are drawn for sines: the first layer in +-1/d, the others in +-sqrt(c / d) / omega.
 _SINE_GAIN = {"siren": 6.0, "finer": 6.0, "gauss_finer": 1.0, "wire_finer": 1.0}
 
@@ -75,6 +77,20 @@ def build_network(config: NetworkConfig, in_dim: int, out_dim: int) -> Coordinat
         fed = width
     layers.append(_last_layer(config, fed, out_dim))
     return CoordinateMLP(encoding, layers)
+
+
+@torch.no_grad()
+def begin_near(network: CoordinateMLP, values: Tensor) -> None:
+    """Make a network that is not trained yet give nearly the same values everywhere: the last layer's bias is those,
+    and its weights become a tenth of what they are.
+
+    Args:
+        network: The network; changed in place.
+        values: ``(C,)``; for the mean of the data no step goes into learning that.
+    """
+    last = cast(nn.Linear, network.layers[-1])
+    last.weight.mul_(_FIRST_SPREAD)
+    last.bias.copy_(values)
 
 
 def _validate(config: NetworkConfig, in_dim: int, out_dim: int) -> None:

@@ -113,6 +113,11 @@ class TaskConfig:
     """Where training curves go besides metrics.json."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """The coordinate network."""
+    first_output: Literal["mean", "drawn"] | None = field(default=None, metadata={"earlier": "drawn"})
+    """What the network gives before its first step: nearly the mean of the data everywhere, or what its weights as they
+    are drawn make of the coordinates. On the way from there to the mean, which is what the first steps go, all layers
+    are changed for it (docs/results/balance.md). If not given, mean for images, and for signals by networks of sines,
+    Gaussians and wavelets, else drawn."""
     adjustment: TaskAdjustmentConfig = field(default_factory=TaskAdjustmentConfig)
     """The gradient adjustment."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -133,6 +133,11 @@ class GridSamples:
         """Values of some cells: int64 ``(k,)`` to float32 ``(k, C)``."""
         return self.values[rows].float()
 
+    def mean(self) -> Tensor:
+        """Mean over the grid, float32 ``(C,)``."""
+        parts = [part.float().mean(0) * (len(part) / self.num_points) for part in self.values.split(_CELLS_AT_ONCE)]
+        return torch.stack(parts).sum(0)
+
     def traits(self) -> dict[str, Any]:
         """By what the data are known again when a run is continued: sizes, and some values from all over the grid."""
         step = max(self.num_points // _TRAITS, 1) | 1  # odd, so that they are not all of one column
@@ -202,6 +207,10 @@ class Batches(Protocol):
     """Where training steps get their data."""
 
     @property
+    def samples(self) -> GridSamples:
+        """The data that batches are of."""
+
+    @property
     def num_groups(self) -> int:
         """Groups in every batch, n."""
 
@@ -225,7 +234,7 @@ class FullBatch:
 
     def __init__(self, samples: GridSamples, grouping: Blocks) -> None:
         self.num_groups = grouping.num_groups(samples.num_points)
-        self._samples = samples
+        self.samples = samples
         self._batch = Batch(samples.grid, samples.values.float(), grouping)
 
     def next(self) -> Batch:
@@ -234,11 +243,11 @@ class FullBatch:
 
     def state_dict(self) -> dict[str, Any]:
         """What the data are known by; nothing changes from step to step."""
-        return {"traits": self._samples.traits()}
+        return {"traits": self.samples.traits()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make sure that a state is of the same data."""
-        self._samples.require_traits(state.get("traits"))
+        self.samples.require_traits(state.get("traits"))
 
 
 class RandomGroups:
@@ -255,7 +264,7 @@ class RandomGroups:
     """
 
     def __init__(self, samples: GridSamples, grouping: Blocks, groups_per_batch: int, seed: int) -> None:
-        self._samples, self._grouping, self.num_groups = samples, grouping, groups_per_batch
+        self.samples, self._grouping, self.num_groups = samples, grouping, groups_per_batch
         self._all_groups = grouping.num_groups(samples.num_points)
         if not 0 < groups_per_batch <= self._all_groups:
             raise ValueError(
@@ -278,7 +287,7 @@ class RandomGroups:
         groups = self._order[self._position : self._position + self.num_groups]
         self._position += self.num_groups
         cells, filled = self._members(groups)
-        samples = self._samples
+        samples = self.samples
         target = torch.empty(len(cells), samples.values.shape[1], device=samples.device)
         for start in range(0, len(cells), _CELLS_AT_ONCE):
             part = slice(start, start + _CELLS_AT_ONCE)
@@ -287,13 +296,13 @@ class RandomGroups:
 
     def _members(self, groups: Tensor) -> tuple[Tensor, Tensor]:
         """Cells of k groups, ``(N,)`` on the data's device, and filled slots, bool ``(k, p)`` on the CPU."""
-        integers = torch.int32 if self._samples.num_points < 2**31 else torch.int64
+        integers = torch.int32 if self.samples.num_points < 2**31 else torch.int64
         cells, filled = [], []
         for part in groups.split(max(_CELLS_AT_ONCE // self._grouping.group_size, 1)):
             rows, present = self._grouping.members(part)
             cells.append(rows[present].to(integers))
             filled.append(present)
-        return torch.cat(cells).to(self._samples.device), torch.cat(filled)
+        return torch.cat(cells).to(self.samples.device), torch.cat(filled)
 
     def state_dict(self) -> dict[str, Any]:
         """Order and position of the epoch, the random state, and what the data are known by."""
@@ -301,12 +310,12 @@ class RandomGroups:
             "order": self._order,
             "position": self._position,
             "generator": self._generator.get_state(),
-            "traits": self._samples.traits(),
+            "traits": self.samples.traits(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken, of the same data."""
-        self._samples.require_traits(state.get("traits"))
+        self.samples.require_traits(state.get("traits"))
         self._order, self._position = state["order"].cpu(), state["position"]
         self._generator.set_state(state["generator"].cpu())
 
@@ -333,18 +342,18 @@ class RandomPoints:
                 f"{num_groups} groups of {group_size} points cannot be drawn from {samples.num_points} points. Use "
                 "fewer groups per batch, or smaller groups."
             )
-        self._samples, self.num_groups = samples, num_groups
+        self.samples, self.num_groups = samples, num_groups
         self.grouping = Intervals(num_groups * group_size, group_size, same_groups_every_step=False)
         self._generator = torch.Generator().manual_seed(seed)
 
     @property
     def batches_per_epoch(self) -> int:
         """Steps in which as many cells are drawn as there are."""
-        return self._samples.num_points // self.grouping.num_inputs
+        return self.samples.num_points // self.grouping.num_inputs
 
     def next(self) -> Batch:
         """The next step's cells."""
-        samples = self._samples
+        samples = self.samples
         draw = torch.randint(samples.num_points, (self.grouping.num_inputs,), generator=self._generator)
         cells = draw.to(samples.device)
         cells = cells[order_by_place(samples.coordinates(cells))]
@@ -352,9 +361,9 @@ class RandomPoints:
 
     def state_dict(self) -> dict[str, Any]:
         """The random state, and what the data are known by."""
-        return {"generator": self._generator.get_state(), "traits": self._samples.traits()}
+        return {"generator": self._generator.get_state(), "traits": self.samples.traits()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken, of the same data."""
-        self._samples.require_traits(state.get("traits"))
+        self.samples.require_traits(state.get("traits"))
         self._generator.set_state(state["generator"].cpu())

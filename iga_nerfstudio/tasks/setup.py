@@ -7,15 +7,16 @@ from dataclasses import replace
 from typing import Literal, TypeVar, cast
 
 import torch
+from torch import Tensor
 
 from iga_nerfstudio.adjustment import Axes, AxesAdjuster, Grouping, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.adjustment.limits import require_kernel_fits
 from iga_nerfstudio.adjustment.settings import adjuster_of, arguments_of
 from iga_nerfstudio.devices import default_device, require_device
-from iga_nerfstudio.networks import CoordinateMLP, build_network
+from iga_nerfstudio.networks import CoordinateMLP, begin_near, build_network
 from iga_nerfstudio.settings import AdjustmentSettings, Representative
-from iga_nerfstudio.tasks.config import MachineConfig, SDFConfig, TaskConfig
-from iga_nerfstudio.tasks.optimizers import adam_learning_rate, balance_rule, learning_rate, momentum
+from iga_nerfstudio.tasks.config import ImageConfig, MachineConfig, SDFConfig, SignalConfig, TaskConfig
+from iga_nerfstudio.tasks.optimizers import adam_learning_rate, balance_rule, learning_rate, momentum, rate_family
 from iga_nerfstudio.tasks.samples import Batches, FullBatch
 
 AnyGrouping = TypeVar("AnyGrouping", bound=Grouping)
@@ -84,11 +85,19 @@ def chunk_size(config: TaskConfig) -> int:
     return numbers // max(config.network.hidden_dim, 64)
 
 
-def initial_network(config: TaskConfig, sizes: tuple[int, int]) -> CoordinateMLP:
-    """The network before its first step; the global random state is afterwards as it was."""
+def initial_network(config: TaskConfig, in_dim: int, mean: Tensor) -> CoordinateMLP:
+    """The network before its first step; the global random state is afterwards as it was.
+
+    Args:
+        config: The run's settings.
+        in_dim: Coordinates per point.
+        mean: Of the data, ``(C,)``.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.machine.seed)
-        network = build_network(config.network, *sizes)
+        network = build_network(config.network, in_dim, len(mean))
+    if first_output(config) == "mean":
+        begin_near(network, mean)
     return network.to(choose_device(config.machine))
 
 
@@ -171,6 +180,14 @@ def _filled_in(config: TaskConfig, end: int, power: float, representative: Repre
     )
 
 
+def first_output(config: TaskConfig) -> Literal["mean", "drawn"]:
+    """What the network gives before its first step: the given choice, or what did better in trials with such data."""
+    if config.first_output is not None:
+        return config.first_output
+    of_sines = isinstance(config, SignalConfig) and rate_family(config.network.kind) == 2
+    return "mean" if of_sines or isinstance(config, ImageConfig) else "drawn"
+
+
 def adjust_from(config: TaskConfig) -> float:
     """Share of a run's steps before the adjustment begins: the given one, or one that suits network and optimiser.
 
@@ -210,6 +227,7 @@ def resolved(config: TaskConfig, adjuster: InductiveGradientAdjuster | AxesAdjus
         config,
         steps_per_log=steps_per_log,
         steps_per_eval=steps_per_eval,
+        first_output=first_output(config),
         optimizer=optimizer,
         adjustment=adjustment,
         machine=replace(config.machine, device_type=device, points_per_chunk=chunk_size(config)),

@@ -17,7 +17,10 @@ from iga_nerfstudio.tasks.config import OptimizerConfig
 DEFAULT, DEFAULT_PLAIN = "default", "plain, cosine"
 HALF, FIFTH, TENTH = "default, half", "default, a fifth", "default, a tenth"
 PATCHES, ALL_MUON = "patches", "default, all layers by Muon"
+MEAN_PLAIN, MEAN_PAPER = "plain, from the mean", "paper, from the mean"
+DRAWN_PLAIN, DRAWN = "plain, cosine, as drawn", "default, as drawn"
 _AXES = {"grouping": "axes"}
+_MEAN, _AS_DRAWN = {"first_output": "mean"}, {"first_output": "drawn"}
 
 
 def _short(share: str, length: float) -> Variant:
@@ -56,6 +59,18 @@ class Balance(Variants):
         ),
         # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.
         HALF: Variant("the default in half of the steps", automatic=True, schedule="cosine", length=0.5, task=_AXES),
+        # What Muon and SOAP begin with anyway.
+        MEAN_PLAIN: Variant("plain, and the network begins near the mean of the picture", PLAIN, task=_MEAN),
+        MEAN_PAPER: Variant("paper, and the network begins there", task=_MEAN),
+        DRAWN_PLAIN: Variant(
+            "plain, cosine, but the network begins with its weights as they are drawn",
+            PLAIN,
+            schedule="cosine",
+            task=_AS_DRAWN,
+        ),
+        DRAWN: Variant(
+            "the default, but the network begins so", automatic=True, schedule="cosine", task=_AXES | _AS_DRAWN
+        ),
         # Of networks behind an encoding nothing else than the default.
         ALL_MUON: Variant(
             "the default, but Muon steps all matrices, and Adam the biases at a rate of 1e-3",
@@ -69,6 +84,8 @@ class Balance(Variants):
     judged: ClassVar[tuple[Judged, ...]] = (
         ("adam", "plain"),
         ("adam", "paper"),
+        ("adam", MEAN_PLAIN),
+        ("adam", MEAN_PAPER),
         ("muon", "plain"),
         ("muon", "paper"),
         ("muon", "power 0.7"),
@@ -76,6 +93,8 @@ class Balance(Variants):
         ("muon", PATCHES),
         ("muon", DEFAULT),
         ("muon", ALL_MUON),
+        ("muon", DRAWN_PLAIN),
+        ("muon", DRAWN),
         ("muon", HALF),
         ("muon", FIFTH),
         ("muon", TENTH),
@@ -84,13 +103,18 @@ class Balance(Variants):
     )
     pairs: ClassVar[tuple[tuple[Judged, Judged], ...]] = (
         (("adam", "paper"), ("adam", "plain")),
-        (("muon", "plain"), ("adam", "plain")),
+        (("adam", MEAN_PLAIN), ("adam", "plain")),
+        (("adam", MEAN_PAPER), ("adam", MEAN_PLAIN)),
+        (("muon", "plain"), ("adam", MEAN_PLAIN)),
         (("muon", "paper"), ("muon", "plain")),
         (("muon", "power 0.7"), ("muon", "paper")),
         (("muon", DEFAULT), ("muon", DEFAULT_PLAIN)),
         (("muon", DEFAULT), ("muon", PATCHES)),
         (("muon", DEFAULT), ("adam", "paper")),
         (("muon", DEFAULT), ("muon", ALL_MUON)),
+        (("muon", DEFAULT_PLAIN), ("muon", DRAWN_PLAIN)),
+        (("muon", DEFAULT), ("muon", DRAWN)),
+        (("muon", DRAWN), ("muon", DRAWN_PLAIN)),
         (("muon", HALF), ("muon", DEFAULT_PLAIN)),
         (("muon", TENTH), ("adam", "plain")),
         (("muon", FIFTH), ("adam", "plain")),
