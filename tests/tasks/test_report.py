@@ -185,7 +185,8 @@ def test_an_image_is_compared_with_its_reconstruction() -> None:
     assert np.array_equal(found[..., 0], task.reconstruct(network).numpy()[..., 0])
     # The image itself, not a copy of it.
     coloured = ImageTask(task.config, image.repeat(3, axis=2))
-    assert np.shares_memory(coloured.comparison(initial_network(task.config, coloured.sizes[0], torch.zeros(coloured.sizes[1])))[0], coloured.image)
+    network = initial_network(task.config, coloured.sizes[0], torch.zeros(coloured.sizes[1]))
+    assert np.shares_memory(coloured.comparison(network)[0], coloured.image)
 
 
 def test_a_preview_is_the_comparison_thinned() -> None:

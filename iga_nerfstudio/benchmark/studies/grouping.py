@@ -12,7 +12,10 @@ from iga_nerfstudio.devices import default_device
 
 
 def _variant(meaning: str, grouping: str, **changes: float | bool | str) -> Variant:
-    return Variant(meaning, changes, automatic=True, schedule="cosine", task={"grouping": grouping})
+    task = {"grouping": grouping, "first_output": "mean"}
+    return Variant(
+        meaning, changes, automatic=True, schedule="cosine", task={"grouping": grouping, "first_output": "mean"}
+    )
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Grouping(Variants):
 
     name: ClassVar[str] = "grouping"
     variants: ClassVar[dict[str, Variant]] = {
-        "plain": replace(_variant("no adjustment", "patches", **PLAIN), task={}),
+        "plain": replace(_variant("no adjustment", "patches", **PLAIN), task={"first_output": "mean"}),
         "patches": _variant("patches, and the rest as iga-image has it", "patches"),
         "patches, before": _variant(
             "the same by the largest residuals of the step before, as where a step takes the picture in chunks",

@@ -98,7 +98,6 @@ class Photographs(Study):
             steps_per_log=10,
             steps_per_eval=max(self.max_num_iterations // self.curve_points, 1),
             network=replace(paper.network, hidden_dim=self.hidden_dim),
-            first_output="drawn" if optimizer == "adam" else "mean",
             optimizer=optimizer_settings(optimizer, network),
             machine=MachineConfig(device_type=self.device),
         )
