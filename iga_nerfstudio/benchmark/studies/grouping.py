@@ -13,9 +13,7 @@ from iga_nerfstudio.devices import default_device
 
 def _variant(meaning: str, grouping: str, **changes: float | bool | str) -> Variant:
     task = {"grouping": grouping, "first_output": "mean"}
-    return Variant(
-        meaning, changes, automatic=True, schedule="cosine", task={"grouping": grouping, "first_output": "mean"}
-    )
+    return Variant(meaning, changes, automatic=True, schedule="cosine", task=task)
 
 
 @dataclass(frozen=True)
