@@ -184,8 +184,9 @@ def first_output(config: TaskConfig) -> Literal["mean", "drawn"]:
     """What the network gives before its first step: the given choice, or what did better in trials with such data."""
     if config.first_output is not None:
         return config.first_output
-    of_sines = isinstance(config, SignalConfig) and rate_family(config.network.kind) == 2
-    return "mean" if of_sines or isinstance(config, ImageConfig) else "drawn"
+    if isinstance(config, SignalConfig):
+        return "mean" if config.signal is None and rate_family(config.network.kind) == 2 else "drawn"
+    return "mean" if isinstance(config, ImageConfig) else "drawn"
 
 
 def adjust_from(config: TaskConfig) -> float:

@@ -37,12 +37,13 @@ def test_what_is_written_is_what_is_read(config: TaskConfig) -> None:
 
 def test_a_run_from_before_a_setting_keeps_what_was_done_then(tmp_path: Path) -> None:
     written = to_yaml(SDFConfig(max_num_iterations=7))
-    later = ["grouping: nearby\n", "  first_layer: adam\n"]
-    assert [written.count(line) for line in later] == [1, 1]
+    later = ["grouping: nearby\n", "first_output: null\n", "  first_layer: adam\n"]
+    assert [written.count(line) for line in later] == [1, 1, 1]
     without = reduce(lambda text, line: text.replace(line, ""), later, written)
     (tmp_path / "config.yml").write_text(without)
     run = read_run(tmp_path, SDFConfig)
     assert (run.grouping, run.optimizer.first_layer, run.max_num_iterations) == ("rows", "muon", 7)
+    assert run.first_output == "drawn"
     assert run.adjustment == SDFConfig().adjustment
     (tmp_path / "config.yml").write_text(written)
     assert read_run(tmp_path, SDFConfig) == SDFConfig(max_num_iterations=7)

@@ -21,9 +21,11 @@ from iga_nerfstudio.data.voxels import VoxelGrid
 from iga_nerfstudio.data.waveforms import waveform_of
 from iga_nerfstudio.networks import NetworkConfig
 from iga_nerfstudio.tasks.config import OptimizerConfig, TaskAdjustmentConfig
+from iga_nerfstudio.tasks.config_files import preset_names, read_preset
 from iga_nerfstudio.tasks.image import ImageConfig, ImageTask, automatic_patch_size, fit_image, render_image
 from iga_nerfstudio.tasks.run import _summary
 from iga_nerfstudio.tasks.sdf import SDFConfig, ShapeTask, fit_shape, load_shape_task
+from iga_nerfstudio.tasks.setup import resolved
 from iga_nerfstudio.tasks.signal import SignalConfig, SignalTask, fit_signal, load_signal_task
 from iga_nerfstudio.tasks.task import Fit
 from iga_nerfstudio.tasks.trainer import Record
@@ -256,6 +258,53 @@ def test_a_shape_is_adjusted_from_where_it_gains(settings: dict[str, Any], adjus
         seen.append(trainer.adjuster.enabled)
     assert seen == [False] * (8 - adjusted) + [True] * adjusted
     assert trainer.adjuster.diagnostics.step == adjusted
+
+
+@pytest.mark.parametrize("kind", ["relu", "pe", "siren", "gauss", "complex_wire", "finer", "wire_finer"])
+def test_a_network_of_an_image_begins_near_its_mean(kind: Any) -> None:
+    image = np.random.default_rng(0).random((12, 16, 3)) * [0.2, 0.5, 1.0]
+    network = NetworkConfig(kind, hidden_dim=32)
+    distances = []
+    for first in (None, "drawn"):
+        trainer = ImageTask(ImageConfig(**SMALL | {"network": network}, first_output=first), image).trainer()
+        output = trainer.network(torch.rand(500, 2) * 2 - 1).detach()
+        distances.append((output - torch.from_numpy(image).reshape(-1, 3).mean(0)).square().mean().sqrt().item())
+    assert distances[0] < 0.3
+    assert distances[0] < distances[1] / 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "begins"),
+    [
+        ("siren", {}, "mean"),
+        ("finer", {}, "mean"),
+        ("pe", {}, "drawn"),
+        ("pe", {"first_output": "mean"}, "mean"),
+        ("siren", {"first_output": "drawn"}, "drawn"),
+    ],
+)
+def test_what_a_network_of_a_signal_gives_first_suits_it(kind: Any, settings: dict[str, Any], begins: str) -> None:
+    config = SignalConfig(**SMALL | {"network": NetworkConfig(kind, hidden_dim=16)}, normalise=False, **settings)
+    trainer = SignalTask(config, waveform_of(1000 + np.sin(np.arange(200)))).trainer()
+    first = trainer.network(torch.rand(50, 1)).detach()
+    assert bool(((first - 1000).abs() < 2).all()) == (begins == "mean")
+    assert resolved(trainer.config, trainer.adjuster).first_output == begins
+
+
+def test_shapes_and_presets_begin_as_drawn() -> None:
+    trainer = ShapeTask(SDFConfig(**SMALL, group_size=8, groups_per_batch=16), *ball()).trainer()
+    assert resolved(trainer.config, trainer.adjuster).first_output == "drawn"
+    config = replace(trainer.config, first_output="mean")
+    network = ShapeTask(config, *ball()).trainer().network
+    inside = ball()[0].values.mean()
+    # Of a grid that is summed in parts.
+    assert (network.layers[-1].bias - inside).abs().max() < 1e-6
+    assert all(
+        read_preset(name, kind).first_output == "drawn"
+        for start, kind in (("kodak", ImageConfig), ("shape", SDFConfig), ("experiment2", SignalConfig))
+        for name in preset_names()
+        if name.startswith(start)
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
