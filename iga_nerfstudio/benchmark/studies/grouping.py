@@ -7,13 +7,22 @@ from typing import ClassVar
 
 import tyro
 
+from iga_nerfstudio.benchmark.studies.balance import DEFAULT, DEFAULT_PLAIN
 from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, Variants
 from iga_nerfstudio.devices import default_device
 
 
 def _variant(meaning: str, grouping: str, **changes: float | bool | str) -> Variant:
-    task = {"grouping": grouping, "first_output": "mean"}
-    return Variant(meaning, changes, automatic=True, schedule="cosine", task=task)
+    return Variant(meaning, changes, automatic=True, schedule="cosine", task={"grouping": grouping})
+
+
+def from_the_mean(meaning: str, variant: Variant) -> Variant:
+    """A variant of networks that begin near the mean of the picture, not with their weights as they are drawn."""
+    return replace(variant, meaning=meaning, task=variant.task | {"first_output": "mean"})
+
+
+_PLAIN = replace(_variant("no adjustment", "patches", **PLAIN), task={})
+_AXES = _variant("rows and columns, a kernel of each", "axes")
 
 
 @dataclass(frozen=True)
@@ -22,24 +31,29 @@ class Grouping(Variants):
 
     name: ClassVar[str] = "grouping"
     variants: ClassVar[dict[str, Variant]] = {
-        "plain": replace(_variant("no adjustment", "patches", **PLAIN), task={"first_output": "mean"}),
+        "plain": _PLAIN,
         "patches": _variant("patches, and the rest as iga-image has it", "patches"),
         "patches, before": _variant(
             "the same by the largest residuals of the step before, as where a step takes the picture in chunks",
             "patches",
             representative="previous_residual",
         ),
-        "axes": _variant("what iga-image does: rows and columns, a kernel of each", "axes"),
+        "axes": _AXES,
         "axes, few": _variant("the same by 10 eigenvalues, 0.4 of the way", "axes", end=10, power=0.4),
+        DEFAULT_PLAIN: from_the_mean("plain, and the network begins near the mean of the picture", _PLAIN),
+        DEFAULT: from_the_mean("what iga-image does: axes, and the network begins there", _AXES),
     }
     judged: ClassVar[tuple[Judged, ...]] = tuple(
-        ("muon", variant) for variant in ("plain", "patches", "patches, before", "axes")
+        ("muon", variant) for variant in ("plain", "patches", "patches, before", "axes", DEFAULT_PLAIN, DEFAULT)
     )
     pairs: ClassVar[tuple[tuple[Judged, Judged], ...]] = (
         (("muon", "patches"), ("muon", "plain")),
         (("muon", "patches, before"), ("muon", "patches")),
         (("muon", "axes"), ("muon", "plain")),
         (("muon", "axes"), ("muon", "patches")),
+        (("muon", DEFAULT_PLAIN), ("muon", "plain")),
+        (("muon", DEFAULT), ("muon", DEFAULT_PLAIN)),
+        (("muon", DEFAULT), ("muon", "axes")),
     )
 
     max_side: int = 384

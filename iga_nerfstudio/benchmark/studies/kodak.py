@@ -13,7 +13,8 @@ from iga_nerfstudio.benchmark import paper
 from iga_nerfstudio.benchmark.curves import Curve, mean_curve, value_at
 from iga_nerfstudio.benchmark.paper import Network
 from iga_nerfstudio.benchmark.plots import draw_curves
-from iga_nerfstudio.benchmark.studies.grouping import Grouping
+from iga_nerfstudio.benchmark.studies.balance import DEFAULT, DEFAULT_PLAIN
+from iga_nerfstudio.benchmark.studies.grouping import Grouping, from_the_mean
 from iga_nerfstudio.benchmark.studies.photographs import AnyOptimizer, Entry, by_entry
 from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, costs_of, name_of
 from iga_nerfstudio.benchmark.study import Figures
@@ -49,12 +50,12 @@ class Kodak(Grouping):
 
     name: ClassVar[str] = "kodak"
     variants: ClassVar[dict[str, Variant]] = {
-        "plain": Grouping.variants["plain"],
-        "patches, before": replace(
+        "plain": Grouping.variants[DEFAULT_PLAIN],
+        "patches, before": from_the_mean(
+            "what iga-image does at this size: patches, by the largest residuals of the step before",
             Grouping.variants["patches, before"],
-            meaning="what iga-image does at this size: patches, by the largest residuals of the step before",
         ),
-        "axes": replace(Grouping.variants["axes"], meaning="rows and columns, a kernel of each"),
+        "axes": Grouping.variants[DEFAULT],
         "paper, plain": Variant("no adjustment, at the paper's rate and schedule", PLAIN),
         "paper": Variant("the paper's adjustment, rate and schedule"),
     }

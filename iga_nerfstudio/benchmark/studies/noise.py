@@ -82,7 +82,6 @@ class Noise(Photographs):
         automatic: dict[str, Any] = {
             "adjustment": TaskAdjustmentConfig(enabled=adjusted),
             "schedule": ScheduleConfig(),
-            "first_output": "mean",
         }
         config = PartConfig(**vars(self.config(network, "muon")) | automatic, sigma=sigma)
         fitted = "every second pixel" if sigma is None else f"noise of {sigma:g}"
