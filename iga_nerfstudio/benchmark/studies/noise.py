@@ -78,7 +78,7 @@ class Noise(Photographs):
         return {"trainings": self.judge(entries, "", self.photographs, train)["judged"]}
 
     def entry(self, network: Network, sigma: float | None, adjusted: bool) -> Entry:
-        """A network on what is made of a photograph, as iga-image trains it in patches."""
+        """A network on what is made of a photograph, as iga-image trains it in patches and with weights as drawn."""
         automatic: dict[str, Any] = {
             "adjustment": TaskAdjustmentConfig(enabled=adjusted),
             "schedule": ScheduleConfig(),
@@ -102,7 +102,7 @@ class Noise(Photographs):
         head = ["network", "fitted", "plain, last", "best", "IGA, last", "best", "gain, last", "best", "best at step"]
         return f"""## {figures["max_side"]} pixels, {figures["max_num_iterations"]} steps
 
-3 hidden layers x {figures["hidden_dim"]} under Muon as `iga-image` trains them, adjusted in patches, \
+3 hidden layers x {figures["hidden_dim"]} under Muon along a cosine, adjusted in patches, \
 {", ".join(figures["photographs"])}, seeds {", ".join(map(str, figures["seeds"]))}.
 
 {table(head, rows)}
