@@ -87,8 +87,16 @@ def begin_near(network: CoordinateMLP, values: Tensor) -> None:
     Args:
         network: The network; changed in place.
         values: ``(C,)``; for the mean of the data no step goes into learning that.
+
+    Raises:
+        ValueError: If there are not as many values as outputs.
     """
     last = cast(nn.Linear, network.layers[-1])
+    if values.shape != last.bias.shape:
+        raise ValueError(
+            f"The network has {len(last.bias)} outputs, so values of shape ({len(last.bias)},) are needed, got "
+            f"{tuple(values.shape)}."
+        )
     last.weight.mul_(_FIRST_SPREAD)
     last.bias.copy_(values)
 

@@ -21,6 +21,7 @@ from iga_nerfstudio.networks import (
     NetworkConfig,
     RealGabor,
     Sine,
+    begin_near,
     build_network,
 )
 
@@ -254,3 +255,18 @@ def test_bad_layers_are_refused():
         FrequencyEncoding(2, -1)
     with pytest.raises(ValueError, match="num_features >= 1"):
         FourierFeatures(2, 0)
+
+
+@pytest.mark.parametrize("settings", [{"kind": kind} for kind in KINDS] + [{"fourier_reparameterisation": SMALL_FR}])
+def test_a_network_can_begin_near_given_values(settings):
+    torch.manual_seed(0)
+    config = NetworkConfig(**settings, hidden_dim=20, num_features=9)
+    values, x = torch.tensor([-2.0, 0.5, 30.0]), torch.rand(200, 2) * 2 - 1
+    network = build_network(config, 2, 3)
+    bias = network.layers[-1].bias.real.detach().clone()
+    around = (network(x) - bias).detach()
+    begin_near(network, values)
+    torch.testing.assert_close((network(x) - values).detach(), around / 10, rtol=1e-4, atol=1e-4)
+    for wrong in (torch.zeros(2), torch.zeros(()), torch.zeros(1, 3)):
+        with pytest.raises(ValueError, match="has 3 outputs"):
+            begin_near(network, wrong)
