@@ -115,9 +115,9 @@ class TaskConfig:
     """The coordinate network."""
     first_output: Literal["mean", "drawn"] | None = field(default=None, metadata={"earlier": "drawn"})
     """What the network gives before its first step: nearly the mean of the data everywhere, or what its weights as they
-    are drawn make of the coordinates. On the way from there to the mean, which is what the first steps go, all layers
-    are changed for it (docs/results/balance.md). If not given, mean for images, and for signals but the paper's by
-    networks of sines, Gaussians and wavelets, else drawn."""
+    are drawn make of the coordinates. From there the first steps all go to the mean, and what that does to the layers
+    stays (docs/results/balance.md). If not given, mean for images, and for signals but the paper's by networks of
+    sines, Gaussians and wavelets, else drawn."""
     adjustment: TaskAdjustmentConfig = field(default_factory=TaskAdjustmentConfig)
     """The gradient adjustment."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

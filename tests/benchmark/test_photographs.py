@@ -114,7 +114,7 @@ class TestBalance:
         return Balance(data, 48, 8, 10, 5, (1, 2), chosen_on=("a",), held_out=("b",), networks=("pe",), rounds=1)
 
     def test_chosen_on_one_photograph_and_judged_on_another(self, study: Balance, tmp_path: Path) -> None:
-        values = {"paper": 22.0, "default": 24.0, "plain, cosine": 23.0}
+        values = {"paper": 22.0, "default": 24.0, "default, plain": 23.0}
         train = Pretended(lambda run: psnr(values.get(run["variant"], 20.0)))
         figures = study.settings() | study.measure(train)
         entries = len(Balance.judged)
@@ -126,7 +126,7 @@ class TestBalance:
         assert figures["step_costs"][0]["cost"] == 1.0  # plain Adam's
         text = Balance.section(figures, "balance")
         assert "| paper | 22.00 ± 0.00 |" in text
-        assert "- Muon, default against Muon, plain, cosine: pe +1.00 ± 0.00 (2 of 2) dB." in text
+        assert "- Muon, default against Muon, default, plain: pe +1.00 ± 0.00 (2 of 2) dB." in text
         # It has 14.67 after 5 and 22 after 10 steps, so plain Adam's 20 after 8.64 of its 10.
         assert "| pe | Adam, paper | 0.005 | 22.00 ± 0.00 | 22.00 ± 0.00 |" in text
         assert "| 0.86 |" in text
@@ -163,8 +163,12 @@ class TestGrouping:
         assert {run["variant"] for run in figures["compared"]} == set(Grouping.variants)
         configs = {training.labels["variant"]: training.configuration for training in train.asked}
         assert {name: config.grouping for name, config in configs.items() if config.adjustment.enabled} == {
-            "patches": "patches", "patches, before": "patches", "axes": "axes", "axes, few": "axes",
+            "patches": "patches", "patches, before": "patches", "axes": "axes", "axes, few": "axes", "default": "axes",
         }  # fmt: skip
+        assert [name for name, config in configs.items() if config.first_output == "mean"] == [
+            "default, plain",
+            "default",
+        ]
         by = {name: config.adjustment.representative for name, config in configs.items() if name.startswith("patches")}
         assert by == {"patches": "largest_residual", "patches, before": "previous_residual"}
         assert (configs["axes, few"].adjustment.end, configs["axes, few"].adjustment.power) == (10, 0.4)

@@ -6,6 +6,7 @@ import copy
 import math
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -177,17 +178,20 @@ def test_a_fit_reports_last_and_best() -> None:
     assert not fit.record.interrupted
 
 
-def test_iga_learns_faster_than_the_plain_run() -> None:
+def test_iga_learns_faster_than_the_plain_run_and_so_does_who_begins_near_the_mean() -> None:
     found = {}
-    for enabled in (False, True):
+    for first, enabled in product(("drawn", "mean"), (False, True)):
         settings = config(
             max_num_iterations=150,
+            first_output=first,
             network=NetworkConfig("pe", hidden_dim=32, hidden_layers=2, octaves=4),
             optimizer=OptimizerConfig("adam", 5e-3),
             adjustment=TaskAdjustmentConfig(enabled=enabled, end=15),
         )
-        found[enabled] = fit_image(picture(), settings).metrics["psnr"]
-    assert found[True] > found[False] + 1.0
+        found[first, enabled] = fit_image(picture(), settings).metrics["psnr"]
+    assert found["drawn", True] > found["drawn", False] + 1.0
+    assert found["mean", False] > found["drawn", False] + 1.0
+    assert found["mean", True] > found["mean", False]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_best() -> None:
