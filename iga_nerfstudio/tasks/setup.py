@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Literal, TypeVar, cast
 
 import torch
-from torch import Tensor
 
 from iga_nerfstudio.adjustment import Axes, AxesAdjuster, Grouping, InductiveGradientAdjuster, require_enough_groups
 from iga_nerfstudio.adjustment.limits import require_kernel_fits
@@ -17,7 +16,7 @@ from iga_nerfstudio.networks import CoordinateMLP, begin_near, build_network
 from iga_nerfstudio.settings import AdjustmentSettings, Representative
 from iga_nerfstudio.tasks.config import ImageConfig, MachineConfig, SDFConfig, SignalConfig, TaskConfig
 from iga_nerfstudio.tasks.optimizers import adam_learning_rate, balance_rule, learning_rate, momentum, rate_family
-from iga_nerfstudio.tasks.samples import Batches, FullBatch
+from iga_nerfstudio.tasks.samples import Batches, FullBatch, GridSamples
 
 AnyGrouping = TypeVar("AnyGrouping", bound=Grouping)
 
@@ -85,19 +84,19 @@ def chunk_size(config: TaskConfig) -> int:
     return numbers // max(config.network.hidden_dim, 64)
 
 
-def initial_network(config: TaskConfig, in_dim: int, mean: Tensor) -> CoordinateMLP:
+def initial_network(config: TaskConfig, sizes: tuple[int, int], samples: GridSamples) -> CoordinateMLP:
     """The network before its first step; the global random state is afterwards as it was.
 
     Args:
         config: The run's settings.
-        in_dim: Coordinates per point.
-        mean: Of the data, ``(C,)``.
+        sizes: ``(d, C)``: coordinates per point and values per point.
+        samples: The data.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.machine.seed)
-        network = build_network(config.network, in_dim, len(mean))
+        network = build_network(config.network, *sizes)
     if first_output(config) == "mean":
-        begin_near(network, mean)
+        begin_near(network, samples.mean())
     return network.to(choose_device(config.machine))
 
 

@@ -96,7 +96,7 @@ class Trainer:
     ) -> None:
         self.config = config
         self.sizes = sizes
-        self.network = initial_network(config, sizes[0], batches.samples.mean())
+        self.network = initial_network(config, sizes, batches.samples)
         # The same weights. The kernel's pass looks into the layers, so it goes through the network itself.
         self._run = cast(nn.Module, torch.compile(self.network)) if config.machine.compile else self.network
         self.optimizer = build_optimizer(config.optimizer, config.network, self.network)

@@ -179,13 +179,13 @@ def test_pictures_of_any_number_of_channels(channels: int, expected: list[float]
 def test_an_image_is_compared_with_its_reconstruction() -> None:
     image = np.random.default_rng(0).random((6, 8, 1), dtype=np.float32)
     task = ImageTask(ImageConfig(adjustment=TaskAdjustmentConfig(enabled=False), **SMALL), image)
-    network = initial_network(task.config, task.sizes[0], torch.zeros(task.sizes[1]))
+    network = initial_network(task.config, task.sizes, task.batches.samples)
     truth, found = task.comparison(network)
     assert np.array_equal(truth, image.repeat(3, axis=2))
     assert np.array_equal(found[..., 0], task.reconstruct(network).numpy()[..., 0])
     # The image itself, not a copy of it.
     coloured = ImageTask(task.config, image.repeat(3, axis=2))
-    network = initial_network(task.config, coloured.sizes[0], torch.zeros(coloured.sizes[1]))
+    network = initial_network(task.config, coloured.sizes, coloured.batches.samples)
     assert np.shares_memory(coloured.comparison(network)[0], coloured.image)
 
 
@@ -198,7 +198,7 @@ def test_a_preview_is_the_comparison_thinned() -> None:
         (ImageTask(config, image), 512, (60, 101, 3)),
         (load_signal_task(signal), 320, (120, 320, 3)),
     ):
-        network = initial_network(task.config, task.sizes[0], torch.zeros(task.sizes[1]))
+        network = initial_network(task.config, task.sizes, task.batches.samples)
         whole, preview = task.comparison(network), task.preview(network, side)
         step = -(-max(whole[0].shape) // side)
         for full, thinned in zip(whole, preview, strict=True):
@@ -215,7 +215,7 @@ def test_a_shape_is_compared_in_its_middle_slice(target: str) -> None:
         values = 1 - 2 * values
     config = SDFConfig(adjustment=TaskAdjustmentConfig(enabled=False), group_size=8, **SMALL)
     task = ShapeTask(config, VoxelGrid(values, target, (0.0, 0.0, 0.0), 1.0))  # type: ignore[arg-type]
-    network = initial_network(config, task.sizes[0], torch.zeros(task.sizes[1]))
+    network = initial_network(config, task.sizes, task.batches.samples)
     truth, found = task.comparison(network)
     assert truth.shape == found.shape == (5, 4, 3)
     inside = truth[..., 0] > 0.5 if target == "occupancy" else truth[..., 0] < 0.5
@@ -227,7 +227,7 @@ def test_a_shape_is_compared_in_its_middle_slice(target: str) -> None:
 def test_a_signal_is_drawn_in_the_frame_of_its_truth() -> None:
     config = SignalConfig(frequencies=(2.0,), num_samples=64, adjustment=TaskAdjustmentConfig(enabled=False), **SMALL)
     task = load_signal_task(config)
-    truth, found = task.comparison(initial_network(config, task.sizes[0], torch.zeros(task.sizes[1])))
+    truth, found = task.comparison(initial_network(config, task.sizes, task.batches.samples))
     assert truth.shape == found.shape == (360, 960, 3)
     assert not np.array_equal(truth, found)
     # The frame itself is at the same place in both.

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import tyro
 
-from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, Variants
+from iga_nerfstudio.benchmark.studies.variants import NEAR_MEAN, PLAIN, Judged, Variant, Variants
 from iga_nerfstudio.benchmark.study import Figures
 from iga_nerfstudio.benchmark.tables import gains_rows
 from iga_nerfstudio.devices import default_device
@@ -19,8 +19,8 @@ HALF, FIFTH, TENTH = "default, half", "default, a fifth", "default, a tenth"
 # Networks that begin with their weights as they are drawn, but for those that begin near the mean.
 DRAWN_PLAIN, PATCHES, DRAWN, ALL_MUON = "plain, cosine", "patches", "axes", "axes, all layers by Muon"
 MEAN_PLAIN, MEAN_PAPER = "plain, from the mean", "paper, from the mean"
-_AXES, _MEAN = {"grouping": "axes"}, {"first_output": "mean"}
-_BOTH = _AXES | _MEAN
+_AXES = {"grouping": "axes"}
+_BOTH = _AXES | NEAR_MEAN
 
 
 def _short(share: str, length: float) -> Variant:
@@ -45,8 +45,10 @@ class Balance(Variants):
         "power 0.5": Variant("the paper's number, half of the way", {"power": 0.5}),
         "60, power 0.7": Variant("60 eigenvalues, 0.7 of the way", {"end": 60, "power": 0.7}),
         "up": Variant("raised to the largest eigenvalue, as under plain gradient descent", {"rule": "sgd"}),
-        MEAN_PLAIN: Variant("no adjustment, and the network begins near the mean of the picture", PLAIN, task=_MEAN),
-        MEAN_PAPER: Variant("the paper's, and the network begins there", task=_MEAN),
+        MEAN_PLAIN: Variant(
+            "no adjustment, and the network begins near the mean of the picture", PLAIN, task=NEAR_MEAN
+        ),
+        MEAN_PAPER: Variant("the paper's, and the network begins there", task=NEAR_MEAN),
         DRAWN_PLAIN: Variant("no adjustment, the rate falling to nothing along a cosine", PLAIN, schedule="cosine"),
         PATCHES: Variant(
             "one eigenvalue for every 19 groups, under Muon 0.7 of the way, and the cosine",
@@ -70,7 +72,7 @@ class Balance(Variants):
             "what iga-image does without the adjustment: the cosine, from the mean",
             PLAIN,
             schedule="cosine",
-            task=_MEAN,
+            task=NEAR_MEAN,
         ),
         DEFAULT: Variant("what iga-image does: axes, from the mean", automatic=True, schedule="cosine", task=_BOTH),
         # About as long as plain training where an adjusted step takes two plain ones, as at the smallest sizes.

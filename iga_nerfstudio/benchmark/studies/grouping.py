@@ -8,7 +8,7 @@ from typing import ClassVar
 import tyro
 
 from iga_nerfstudio.benchmark.studies.balance import DEFAULT, DEFAULT_PLAIN
-from iga_nerfstudio.benchmark.studies.variants import PLAIN, Judged, Variant, Variants
+from iga_nerfstudio.benchmark.studies.variants import NEAR_MEAN, PLAIN, Judged, Variant, Variants
 from iga_nerfstudio.devices import default_device
 
 
@@ -18,7 +18,7 @@ def _variant(meaning: str, grouping: str, **changes: float | bool | str) -> Vari
 
 def from_the_mean(meaning: str, variant: Variant) -> Variant:
     """A variant of networks that begin near the mean of the picture, not with their weights as they are drawn."""
-    return replace(variant, meaning=meaning, task=variant.task | {"first_output": "mean"})
+    return replace(variant, meaning=meaning, task=variant.task | NEAR_MEAN)
 
 
 _PLAIN = replace(_variant("no adjustment", "patches", **PLAIN), task={})

@@ -25,6 +25,8 @@ RATES: dict[AnyOptimizer, dict[Network, float]] = {
     "soap": {"relu": 2e-2, "pe": 2e-2, "siren": 3e-3},
 }
 PLAIN = {"enabled": False}
+# What networks begin with in iga-image, where the paper's settings begin with weights as they are drawn.
+NEAR_MEAN = {"first_output": "mean"}
 # What iga-image does unless told otherwise, with pictures of the studies' sizes.
 _AUTOMATIC = TaskAdjustmentConfig(representative="largest_residual")
 # A variant, and what it is trained with.
